@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Virtual disks: what storvsp, IDE, checkpoints and the disk tool use. A disk is opened from a path
+ * through an opener, has a request queue and completes on the loop that it was opened on.
+ *
+ * Requests. The caller owns a struct disk_req and its buffers until `done` is called, exactly once,
+ * never from within disk_submit. Offsets and lengths are bytes and multiples of the logical sector
+ * size, buffers need no alignment (bounced where the host's file wants one). Requests may complete
+ * in any order; overlapping requests in flight are not ordered against each other. A FLUSH covers
+ * every write whose `done` was called before it was submitted; FUA makes one write durable before
+ * its `done`. Completion status is 0 or a positive errno: EIO, ENOSPC, EROFS, EINVAL (out of
+ * range), EOPNOTSUPP (a DISCARD the format cannot do is success: it is a hint), ECANCELED (the disk
+ * was closed).
+ *
+ * Thread: everything on the loop's thread unless said.
+ */
+#ifndef VIREO_STORAGE_DISK_H
+#define VIREO_STORAGE_DISK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#include "core/base/err.h"
+#include "core/base/guid.h"
+#include "core/base/loop.h"
+
+/* ---- opener: the only way to a file ---- */
+
+enum disk_open_flags {
+    DISK_OPEN_READ_ONLY = 1u << 0,
+    DISK_OPEN_NO_LOCK = 1u << 1,   /* for inspection beside a writer */
+    DISK_OPEN_NO_PARENT = 1u << 2, /* a differencing disk's own layer alone */
+    DISK_OPEN_DIRECT = 1u << 3,    /* O_DIRECT where the file system has it */
+};
+
+/*
+ * Turns a name into a descriptor that the caller owns. `path` is what a person or a parent locator
+ * says (absolute, or relative to the folder of `referrer`); `referrer` is the path of the file that
+ * names it, or NULL for the first. The worker's opener answers from the descriptors it was handed;
+ * a tool's opens the path. On success *resolved (malloc'ed) is the name to show and to resolve
+ * further relative names against.
+ */
+struct disk_opener {
+    int (*open)(void *ctx, const char *path, const char *referrer, unsigned flags, char **resolved,
+                err *e);
+    void *ctx;
+};
+/* Opens paths with the person's rights; O_CLOEXEC; refuses anything but regular files and block
+ * devices. */
+extern const struct disk_opener disk_opener_paths;
+
+/* ---- disks ---- */
+
+enum disk_format { DISK_FORMAT_AUTO, DISK_FORMAT_RAW, DISK_FORMAT_VHD, DISK_FORMAT_VHDX };
+enum disk_type { DISK_FIXED, DISK_DYNAMIC, DISK_DIFFERENCING };
+
+struct disk_info {
+    enum disk_format format;
+    enum disk_type type;
+    uint64_t size;           /* virtual size in bytes */
+    uint32_t logical_sector; /* 512 or 4096 */
+    uint32_t physical_sector;
+    uint32_t block_size;          /* allocation unit in bytes, 0 where there is none */
+    uint32_t discard_granularity; /* bytes, 0: no discard */
+    bool read_only;
+    bool zeroes_after_discard; /* reads after DISCARD give zeroes */
+    struct guid disk_id;       /* SCSI device id; stable over the life of the disk, or zero */
+    uint64_t file_size;        /* bytes the file occupies on the host (st_blocks) */
+    uint32_t depth;            /* layers below this one */
+};
+
+struct disk;
+
+struct disk_open_params {
+    const char *path;
+    enum disk_format format; /* AUTO: by content; raw needs the caller's say in the worker */
+    unsigned flags;          /* enum disk_open_flags */
+    const struct disk_opener *opener; /* borrowed for the life of the disk */
+    struct loop *loop;                /* borrowed; completions run here */
+};
+
+/* Opens a disk and, unless NO_PARENT, its whole chain. Synchronous (metadata only). NULL on error.
+ */
+struct disk *disk_open(const struct disk_open_params *p, err *e);
+/* Drains or cancels what is in flight (every `done` is called), flushes, unlocks, closes, frees.
+ * Runs the loop's turns as needed. */
+void disk_close(struct disk *d);
+void disk_get_info(const struct disk *d, struct disk_info *out);
+/* Called when the virtual size, the read-only state or the medium changed (resize); for the SCSI
+ * unit attention. One listener; NULL to remove. */
+void disk_set_change_fn(struct disk *d, void (*fn)(void *ctx), void *ctx);
+
+enum disk_op { DISK_READ, DISK_WRITE, DISK_FLUSH, DISK_DISCARD, DISK_WRITE_ZEROES };
+enum disk_req_flags {
+    DISK_REQ_FUA = 1u << 0,
+    DISK_REQ_UNMAP = 1u << 1, /* WRITE_ZEROES may deallocate */
+};
+
+struct disk_req {
+    enum disk_op op;
+    unsigned flags;
+    uint64_t offset, length; /* bytes; FLUSH: both 0 */
+    const struct iovec *iov; /* READ, WRITE: buffers, sum of lengths == length; borrowed */
+    int iovcnt;
+    void (*done)(struct disk_req *r, int status);
+    void *owner;   /* the caller's */
+    void *priv[8]; /* core/storage's while in flight; starts zeroed by disk_submit */
+};
+
+void disk_submit(struct disk *d, struct disk_req *r);
+/* Requests in flight. */
+unsigned disk_in_flight(const struct disk *d);
+
+/* For tools and tests: submit and turn the loop until done. Returns 0 or a positive errno. */
+int disk_read_sync(struct disk *d, uint64_t offset, void *buf, size_t len);
+int disk_write_sync(struct disk *d, uint64_t offset, const void *buf, size_t len);
+int disk_flush_sync(struct disk *d);
+
+#endif
