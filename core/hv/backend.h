@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * What a processor backend (core/hv/kvm, core/hv/soft) is to the partition: one vtable down, one set of
+ * upcalls up. While a VP runs, the backend completes port I/O, MMIO, MSR, CPUID and hypercall exits
+ * itself by calling the upcalls on the VP's thread; vp_run returns only for what ends the run.
+ *
+ * Thread: create, map, vp_create, get_state, set_state: VPs not running. vp_run: the VP's own thread.
+ * kick, msi, interrupt, nmi, extint, ioapic_route, bind_event: any thread, at any time.
+ */
+#ifndef VIREO_HV_BACKEND_H
+#define VIREO_HV_BACKEND_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/base/err.h"
+#include "core/hv/io.h"
+#include "core/hv/memory.h"
+#include "core/hv/timers.h"
+#include "core/hv/vpstate.h"
+
+enum hv_exit_kind {
+    HV_EXIT_KICKED,       /* vp_kick was called; all instructions begun are complete */
+    HV_EXIT_TRIPLE_FAULT, /* shutdown state */
+    HV_EXIT_FAILED,       /* the backend cannot go on; text says why */
+    HV_EXIT_RESET,        /* the guest asked by a backend-internal way (KVM system event) */
+    HV_EXIT_CRASH,        /* the guest wrote the crash control MSR (KVM system event) */
+};
+struct hv_exit {
+    enum hv_exit_kind kind;
+    char text[200];
+};
+
+enum hv_exit_count {
+    HV_COUNT_PIO, HV_COUNT_MMIO, HV_COUNT_MSR, HV_COUNT_HYPERCALL, HV_COUNT_HALT,
+    HV_COUNT_INTERRUPT_WINDOW, HV_COUNT_EOI, HV_COUNT_SIGNAL, HV_COUNT_OTHER,
+    HV_COUNT_KINDS
+};
+struct hv_vp_stats {
+    uint64_t exits[HV_COUNT_KINDS];
+    uint64_t instructions; /* retired by the software processor; 0 on KVM */
+};
+
+struct hv_cpuid {
+    uint32_t leaf, subleaf;
+    bool per_subleaf; /* subleaf must match */
+    uint32_t eax, ebx, ecx, edx;
+};
+
+/* A hypercall as the guest made it (TLFS 3): control word and the two input registers; XMM0-5 when
+ * `fast`. The upcall returns the result word. */
+struct hv_hypercall {
+    uint64_t control, input, output; /* RCX, RDX, R8; 32-bit guests' register pairs are joined */
+    uint8_t xmm[6][16];
+    bool has_xmm;
+    bool long_mode;
+};
+
+struct hv_backend_upcalls {
+    bool (*rdmsr)(void *ctx, unsigned vp, uint32_t msr, uint64_t *value); /* false: #GP(0) */
+    bool (*wrmsr)(void *ctx, unsigned vp, uint32_t msr, uint64_t value);
+    uint64_t (*hypercall)(void *ctx, unsigned vp, const struct hv_hypercall *h);
+    /* The guest wrote end-of-interrupt for a vector that an ioapic_route or any level-triggered message
+     * names. */
+    void (*eoi)(void *ctx, unsigned vp, uint8_t vector);
+    /* The VP ended a SynIC message (EOM) or the vector of a SINT: retry queued messages. */
+    void (*eom)(void *ctx, unsigned vp);
+    /* The VP can take an ExtINT: acknowledges the PIC and returns the vector, -1 if none. */
+    int (*extint_ack)(void *ctx);
+    void *ctx;
+};
+
+struct hv_backend_params {
+    struct hv_memory *memory;
+    struct hv_io *io;
+    struct hv_timers *timers;
+    unsigned vp_count;
+    const struct hv_cpuid *cpuid; /* static leaves; the backend adds APIC ids, OSXSAVE, ... */
+    size_t ncpuid;
+    uint64_t tsc_hz, apic_hz;
+    struct hv_backend_upcalls up;
+};
+
+/* An IOAPIC pin's or a message's address and data as an MSI would carry them (SDM 11.11). */
+struct hv_msi {
+    uint64_t address;
+    uint32_t data;
+};
+
+struct hv_backend_ops {
+    const char *name; /* "kvm", "soft" */
+    /* Whether this host can run an unmodified kernel with it; `why` gets one line if not. */
+    bool (*usable)(char *why, size_t size);
+    void *(*create)(const struct hv_backend_params *p, err *e);
+    void (*destroy)(void *b);
+
+    /* Runs until kicked or until something ends the run. A halted VP waits inside. */
+    void (*vp_run)(void *b, unsigned vp, struct hv_exit *exit);
+    /* Makes vp_run return soon; remembered if the VP is not inside (the next vp_run returns at once,
+     * after completing a pending exit). */
+    void (*vp_kick)(void *b, unsigned vp);
+    bool (*vp_get_state)(void *b, unsigned vp, struct hv_vp_state *s, err *e);
+    bool (*vp_set_state)(void *b, unsigned vp, const struct hv_vp_state *s, err *e);
+    void (*vp_stats)(void *b, unsigned vp, struct hv_vp_stats *out);
+
+    void (*msi)(void *b, const struct hv_msi *m);
+    /* Fixed, edge-triggered vector into one VP's local APIC (SINTs, synthetic timers). */
+    void (*interrupt)(void *b, unsigned vp, uint8_t vector);
+    void (*nmi)(void *b, unsigned vp);
+    void (*extint)(void *b, bool asserted); /* the PIC's INTR line, to VP 0 */
+    /* What IOAPIC pin `pin` is programmed to (NULL: masked): KVM needs it to report EOIs. */
+    void (*ioapic_route)(void *b, unsigned pin, const struct hv_msi *m);
+
+    /* Reference time of the partition in 100 ns, and the way to set it on restore. */
+    uint64_t (*reference_time)(void *b);
+    void (*set_reference_time)(void *b, uint64_t t);
+
+    /*
+     * Hyper-V in the kernel. NULL on a backend whose personality is all core/hv's (soft): then its
+     * synthetic MSRs and hypercalls come as upcalls.
+     */
+    const struct hv_backend_synic_ops *synic;
+    /* Pages written since the last call are or-ed into the bitmap (a bit a page). */
+    bool (*dirty_log)(void *b, const struct hv_region *r, uint64_t *bitmap, err *e);
+};
+
+struct hv_backend_synic_ops {
+    /* SIGNAL_EVENT on connection `id` writes fd instead of exiting. fd -1 removes. */
+    bool (*bind_event)(void *b, uint32_t id, int fd, err *e);
+    /* Asserts a SINT of a VP after a message or flag was written. */
+    void (*assert_sint)(void *b, unsigned vp, unsigned sint);
+    bool (*get_msr)(void *b, unsigned vp, uint32_t msr, uint64_t *value);
+    bool (*set_msr)(void *b, unsigned vp, uint32_t msr, uint64_t value);
+};
+
+extern const struct hv_backend_ops hv_backend_kvm;
+extern const struct hv_backend_ops hv_backend_soft;
+
+#endif
