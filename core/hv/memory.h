@@ -29,6 +29,10 @@ enum hv_region_kind { HV_REGION_RAM, HV_REGION_ROM, HV_REGION_VIDEO };
 struct hv_memory_listener {
     bool (*map)(void *ctx, const struct hv_region *r, err *e);
     void (*unmap)(void *ctx, const struct hv_region *r); /* returns when no VP uses it any more */
+    /* The host (a device, a loader) wrote [gpa, gpa + len): called by hv_memory_write, by the
+     * release of a span acquired for writing and by discard, on the writer's thread, after the
+     * bytes are there. The software processor drops code that it decoded from them. May be NULL. */
+    void (*written)(void *ctx, uint64_t gpa, uint64_t len);
     void *ctx;
 };
 
@@ -38,7 +42,8 @@ bool hv_memory_add_listener(struct hv_memory *m, const struct hv_memory_listener
 
 /* RAM at [gpa, gpa + size). ERR_NO_MEMORY says how much the host lacks. */
 struct hv_region *hv_memory_add_ram(struct hv_memory *m, uint64_t gpa, uint64_t size, err *e);
-/* RAM whose first contents come from `fd` at `offset`: a private mapping, loaded lazily. Borrows fd. */
+/* RAM whose first contents come from `fd` at `offset`: a private mapping, loaded lazily. Borrows
+ * fd. */
 struct hv_region *hv_memory_add_ram_file(struct hv_memory *m, uint64_t gpa, uint64_t size, int fd,
                                          uint64_t offset, err *e);
 /* Read-only to the guest; copies `len` bytes to the start, the rest is zero. */
@@ -52,10 +57,11 @@ void hv_memory_remove(struct hv_memory *m, struct hv_region *r);
 uint64_t hv_region_gpa(const struct hv_region *r);
 uint64_t hv_region_size(const struct hv_region *r);
 enum hv_region_kind hv_region_kind(const struct hv_region *r);
-void *hv_region_host(const struct hv_region *r); /* for backends and save only */
+void *hv_region_host(const struct hv_region *r);    /* for backends and save only */
 unsigned hv_region_slot(const struct hv_region *r); /* small, unique among living regions */
 
-/* Copies; false if any byte lies outside memory (then nothing useful was copied). May cross regions. */
+/* Copies; false if any byte lies outside memory (then nothing useful was copied). May cross
+ * regions. */
 bool hv_memory_read(struct hv_memory *m, uint64_t gpa, void *buf, size_t len);
 bool hv_memory_write(struct hv_memory *m, uint64_t gpa, const void *buf, size_t len);
 
@@ -66,12 +72,15 @@ bool hv_memory_write(struct hv_memory *m, uint64_t gpa, const void *buf, size_t 
 struct hv_span {
     void *ptr;
     struct hv_region *region; /* held */
+    uint64_t gpa;             /* with len: what release reports as written; 0, 0 for a read */
+    uint64_t len;
 };
 bool hv_memory_acquire(struct hv_memory *m, uint64_t gpa, size_t len, bool write,
                        struct hv_span *out);
 void hv_memory_release(struct hv_span *s); /* also clears it; a zeroed span is allowed */
 
-/* Gives the pages back to the host; later reads give zeroes. For balloon and free page reporting. */
+/* Gives the pages back to the host; later reads give zeroes. For balloon and free page reporting.
+ */
 bool hv_memory_discard(struct hv_memory *m, uint64_t gpa, uint64_t len);
 /* Calls fn for each region in address order; stops when it returns false. */
 bool hv_memory_each(struct hv_memory *m, bool (*fn)(void *ctx, struct hv_region *r), void *ctx);
