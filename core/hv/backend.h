@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * What a processor backend (core/hv/kvm, core/hv/soft) is to the partition: one vtable down, one set of
- * upcalls up. While a VP runs, the backend completes port I/O, MMIO, MSR, CPUID and hypercall exits
- * itself by calling the upcalls on the VP's thread; vp_run returns only for what ends the run.
+ * What a processor backend (core/hv/kvm, core/hv/soft) is to the partition: one vtable down, one
+ * set of upcalls up. While a VP runs, the backend completes port I/O, MMIO, MSR, CPUID and
+ * hypercall exits itself by calling the upcalls on the VP's thread; vp_run returns only for what
+ * ends the run.
  *
- * Thread: create, map, vp_create, get_state, set_state: VPs not running. vp_run: the VP's own thread.
- * kick, msi, interrupt, nmi, extint, ioapic_route, bind_event: any thread, at any time.
+ * Thread: create, map, vp_create, get_state, set_state: VPs not running. vp_run: the VP's own
+ * thread. kick, msi, interrupt, nmi, extint, ioapic_route, bind_event: any thread, at any time.
  */
 #ifndef VIREO_HV_BACKEND_H
 #define VIREO_HV_BACKEND_H
@@ -15,6 +16,7 @@
 #include <stdint.h>
 
 #include "core/base/err.h"
+#include "core/hv/clock.h"
 #include "core/hv/io.h"
 #include "core/hv/memory.h"
 #include "core/hv/timers.h"
@@ -33,8 +35,15 @@ struct hv_exit {
 };
 
 enum hv_exit_count {
-    HV_COUNT_PIO, HV_COUNT_MMIO, HV_COUNT_MSR, HV_COUNT_HYPERCALL, HV_COUNT_HALT,
-    HV_COUNT_INTERRUPT_WINDOW, HV_COUNT_EOI, HV_COUNT_SIGNAL, HV_COUNT_OTHER,
+    HV_COUNT_PIO,
+    HV_COUNT_MMIO,
+    HV_COUNT_MSR,
+    HV_COUNT_HYPERCALL,
+    HV_COUNT_HALT,
+    HV_COUNT_INTERRUPT_WINDOW,
+    HV_COUNT_EOI,
+    HV_COUNT_SIGNAL,
+    HV_COUNT_OTHER,
     HV_COUNT_KINDS
 };
 struct hv_vp_stats {
@@ -61,11 +70,14 @@ struct hv_backend_upcalls {
     bool (*rdmsr)(void *ctx, unsigned vp, uint32_t msr, uint64_t *value); /* false: #GP(0) */
     bool (*wrmsr)(void *ctx, unsigned vp, uint32_t msr, uint64_t value);
     uint64_t (*hypercall)(void *ctx, unsigned vp, const struct hv_hypercall *h);
-    /* The guest wrote end-of-interrupt for a vector that an ioapic_route or any level-triggered message
-     * names. */
+    /* The guest wrote end-of-interrupt for a vector that an ioapic_route or any level-triggered
+     * message names. */
     void (*eoi)(void *ctx, unsigned vp, uint8_t vector);
     /* The VP ended a SynIC message (EOM) or the vector of a SINT: retry queued messages. */
     void (*eom)(void *ctx, unsigned vp);
+    /* Backends with `synic` only: the guest wrote one of these MSRs (values with their enable
+     * bits). */
+    void (*synic_pages)(void *ctx, unsigned vp, uint64_t scontrol, uint64_t siefp, uint64_t simp);
     /* The VP can take an ExtINT: acknowledges the PIC and returns the vector, -1 if none. */
     int (*extint_ack)(void *ctx);
     void *ctx;
@@ -78,7 +90,11 @@ struct hv_backend_params {
     unsigned vp_count;
     const struct hv_cpuid *cpuid; /* static leaves; the backend adds APIC ids, OSXSAVE, ... */
     size_t ncpuid;
-    uint64_t tsc_hz, apic_hz;
+    /* The partition's clock. Soft: every VP's TSC is hv_clock_now plus an offset of its own (0
+     * until the guest writes TSC or TSC_ADJUST, or set_state gives another), so TSC ticks are
+     * nanoseconds. */
+    const struct hv_clock *clock;
+    uint64_t apic_hz; /* local APIC timer's input clock: 1 GHz, before its divider */
     struct hv_backend_upcalls up;
 };
 
@@ -97,8 +113,8 @@ struct hv_backend_ops {
 
     /* Runs until kicked or until something ends the run. A halted VP waits inside. */
     void (*vp_run)(void *b, unsigned vp, struct hv_exit *exit);
-    /* Makes vp_run return soon; remembered if the VP is not inside (the next vp_run returns at once,
-     * after completing a pending exit). */
+    /* Makes vp_run return soon; remembered if the VP is not inside (the next vp_run returns at
+     * once, after completing a pending exit). */
     void (*vp_kick)(void *b, unsigned vp);
     bool (*vp_get_state)(void *b, unsigned vp, struct hv_vp_state *s, err *e);
     bool (*vp_set_state)(void *b, unsigned vp, const struct hv_vp_state *s, err *e);
@@ -112,9 +128,11 @@ struct hv_backend_ops {
     /* What IOAPIC pin `pin` is programmed to (NULL: masked): KVM needs it to report EOIs. */
     void (*ioapic_route)(void *b, unsigned pin, const struct hv_msi *m);
 
-    /* Reference time of the partition in 100 ns, and the way to set it on restore. */
-    uint64_t (*reference_time)(void *b);
-    void (*set_reference_time)(void *b, uint64_t t);
+    /* Vectors whose interrupts the local APIC ends by itself when it delivers them (auto-EOI
+     * SINTs): bit n of the 256. NULL where the kernel does it. Any thread. */
+    void (*auto_eoi)(void *b, unsigned vp, const uint64_t vectors[4]);
+    /* Rate of the TSC that guests see, in Hz. */
+    uint64_t (*tsc_hz)(void *b);
 
     /*
      * Hyper-V in the kernel. NULL on a backend whose personality is all core/hv's (soft): then its
@@ -126,6 +144,10 @@ struct hv_backend_ops {
 };
 
 struct hv_backend_synic_ops {
+    /* Reference time of the partition in 100 ns, and the way to set it on restore (VPs not
+     * running). */
+    uint64_t (*reference_time)(void *b);
+    bool (*set_reference_time)(void *b, uint64_t t, err *e);
     /* SIGNAL_EVENT on connection `id` writes fd instead of exiting. fd -1 removes. */
     bool (*bind_event)(void *b, uint32_t id, int fd, err *e);
     /* Asserts a SINT of a VP after a message or flag was written. */

@@ -2,10 +2,10 @@
 /*
  * Port and MMIO dispatch. Handlers run on the thread of the virtual processor that made the access,
  * several at once: a device locks its own state. Accesses nobody claims read as all ones and are
- * ignored when written. `size` is 1, 2, 4 or 8 (8: MMIO only); values are little-endian in the low bytes. An
- * access never crosses the claimed range's end: it is split or clipped by the dispatcher.
- * Thread: claiming and releasing while the processors do not run, or from the I/O thread (it waits for
- * handlers in progress).
+ * ignored when written. `size` is 1, 2, 4 or 8 (8: MMIO only); values are little-endian in the low
+ * bytes. An access never crosses the claimed range's end: it is split or clipped by the dispatcher.
+ * Thread: claiming and releasing while the processors do not run, or from the I/O thread (it waits
+ * for handlers in progress).
  */
 #ifndef VIREO_HV_IO_H
 #define VIREO_HV_IO_H

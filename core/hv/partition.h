@@ -52,7 +52,8 @@ struct hv_end_report {
 };
 
 struct hv_partition_ops {
-    /* HvPostMessage on connection `id`; payload copied from the guest, at most HV_MAX_MESSAGE bytes. */
+    /* HvPostMessage on connection `id`; payload copied from the guest, at most HV_MAX_MESSAGE
+     * bytes. */
     enum hv_status (*post_message)(void *ctx, unsigned vp, uint32_t id, uint32_t type,
                                    const void *payload, uint32_t len);
     /* HvSignalEvent on a connection that no event descriptor is bound to. */
@@ -80,13 +81,17 @@ struct hv_partition;
 
 /* AUTO takes KVM where it can run an unmodified kernel; the reason otherwise: hv_partition_note. */
 struct hv_partition *hv_partition_new(const struct hv_partition_params *p, err *e);
-void hv_partition_free(struct hv_partition *p); /* paused */
+void hv_partition_free(struct hv_partition *p);                 /* paused */
 const char *hv_partition_backend(const struct hv_partition *p); /* "kvm" or "soft" */
-const char *hv_partition_note(const struct hv_partition *p); /* one line, or "" */
+const char *hv_partition_note(const struct hv_partition *p);    /* one line, or "" */
 
 struct hv_memory *hv_partition_memory(struct hv_partition *p);
 struct hv_io *hv_partition_io(struct hv_partition *p);
 unsigned hv_partition_vp_count(const struct hv_partition *p);
+/* Nanoseconds of the partition's life, standing still while it is paused: for the clocks of
+ * emulated devices.
+ */
+const struct hv_clock *hv_partition_clock(const struct hv_partition *p);
 uint64_t hv_partition_tsc_hz(const struct hv_partition *p);
 
 /* Processors. resume starts or continues all VPs; pause returns when every VP is out of guest code
@@ -112,9 +117,9 @@ void hv_partition_ioapic_route(struct hv_partition *p, unsigned pin, const struc
 void hv_partition_extint(struct hv_partition *p, bool asserted);
 void hv_partition_nmi(struct hv_partition *p, unsigned vp);
 
-/* SynIC, host side (TLFS 11). post queues behind a busy slot and retries at EOM; false only when the
- * queue is full (1024) or vp/sint/len is out of range. signal sets an event flag and asserts the SINT if the
- * flag was clear; false if the VP's event page is not enabled. */
+/* SynIC, host side (TLFS 11). post queues behind a busy slot and retries at EOM; false only when
+ * the queue is full (1024) or vp/sint/len is out of range. signal sets an event flag and asserts
+ * the SINT if the flag was clear; false if the VP's event page is not enabled. */
 bool hv_synic_post(struct hv_partition *p, unsigned vp, unsigned sint, uint32_t type,
                    const void *payload, uint8_t len);
 bool hv_synic_signal(struct hv_partition *p, unsigned vp, unsigned sint, uint16_t flag);

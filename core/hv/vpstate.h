@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * The architectural state of a virtual processor, complete and independent of the backend: what
- * get_state and set_state exchange, what a saved state holds, and how a VP is set up for boot. A state
- * taken from one backend can be given to the other.
- * Source: Intel SDM vol. 3; AMD APM vol. 2; TLFS appendix A (segment attributes).
+ * get_state and set_state exchange, what a saved state holds, and how a VP is set up for boot. A
+ * state taken from one backend can be given to the other. Source: Intel SDM vol. 3; AMD APM vol. 2;
+ * TLFS appendix A (segment attributes).
  */
 #ifndef VIREO_HV_VPSTATE_H
 #define VIREO_HV_VPSTATE_H
@@ -12,8 +12,22 @@
 #include <stdint.h>
 
 enum hv_gpr {
-    HV_RAX, HV_RCX, HV_RDX, HV_RBX, HV_RSP, HV_RBP, HV_RSI, HV_RDI,
-    HV_R8, HV_R9, HV_R10, HV_R11, HV_R12, HV_R13, HV_R14, HV_R15,
+    HV_RAX,
+    HV_RCX,
+    HV_RDX,
+    HV_RBX,
+    HV_RSP,
+    HV_RBP,
+    HV_RSI,
+    HV_RDI,
+    HV_R8,
+    HV_R9,
+    HV_R10,
+    HV_R11,
+    HV_R12,
+    HV_R13,
+    HV_R14,
+    HV_R15,
     HV_GPR_COUNT
 };
 
@@ -69,8 +83,8 @@ struct hv_vp_state {
     uint64_t pat, apic_base, tsc_aux, misc_enable, spec_ctrl, debugctl;
     uint64_t tsc, tsc_adjust; /* tsc as the guest would read it at this instant */
     uint64_t mtrr_def_type, mtrr_fixed[11], mtrr_base[8], mtrr_mask[8];
-    /* Events. exception_*: raised, not yet delivered (vector, error code if it has one). interrupt_*:
-     * an external interrupt taken from the APIC or PIC, not yet delivered. */
+    /* Events. exception_*: raised, not yet delivered (vector, error code if it has one).
+     * interrupt_*: an external interrupt taken from the APIC or PIC, not yet delivered. */
     bool exception_pending, exception_has_error;
     uint8_t exception_vector;
     uint32_t exception_error;
@@ -84,8 +98,8 @@ struct hv_vp_state {
     uint8_t xsave[HV_XSAVE_BYTES];
 };
 
-/* Power-on (RESET) values of the architecture for this VP: real mode at F000:FFF0, APIC base with BSP
- * bit and x2APIC off; VP 0 runs, the others wait for SIPI. */
+/* Power-on (RESET) values of the architecture for this VP: real mode at F000:FFF0, APIC base with
+ * BSP bit and x2APIC off; VP 0 runs, the others wait for SIPI. */
 void hv_vp_state_reset(struct hv_vp_state *s, unsigned vp_index);
 
 #endif
