@@ -34,7 +34,7 @@ struct hv_memory {
     unsigned count;
     pthread_mutex_t change; /* one change of the map at a time */
     struct hv_memory_listener listeners[MAX_LISTENERS];
-    unsigned nlisteners;
+    _Atomic unsigned nlisteners; /* only grows */
     bool slot_used[MAX_REGIONS];
     pthread_mutex_t idle_lock;
     pthread_cond_t idle; /* a removed region's last span was released */
@@ -85,7 +85,9 @@ bool hv_memory_add_listener(struct hv_memory *m, const struct hv_memory_listener
     for (unsigned i = 0; ok && i < m->count; i++)
         ok = l->map(l->ctx, m->regions[i], e);
     if (ok)
-        m->listeners[m->nlisteners++] = *l;
+        m->listeners[m->nlisteners] = *l;
+    if (ok)
+        atomic_fetch_add(&m->nlisteners, 1);
     pthread_mutex_unlock(&m->change);
     return ok;
 }
@@ -426,11 +428,21 @@ static bool writable(struct hv_memory *m, uint64_t gpa, uint64_t len)
     return true;
 }
 
+static void tell_written(struct hv_memory *m, uint64_t gpa, uint64_t len)
+{
+    unsigned n = atomic_load_explicit(&m->nlisteners, memory_order_acquire);
+    for (unsigned i = 0; i < n; i++)
+        if (m->listeners[i].written)
+            m->listeners[i].written(m->listeners[i].ctx, gpa, len);
+}
+
 bool hv_memory_write(struct hv_memory *m, uint64_t gpa, const void *buf, size_t len)
 {
     pthread_rwlock_rdlock(&m->lock);
     bool ok = writable(m, gpa, len) && copy(m, gpa, (void *)(uintptr_t)buf, len, TO_GUEST);
     pthread_rwlock_unlock(&m->lock);
+    if (ok && len)
+        tell_written(m, gpa, len);
     return ok;
 }
 
@@ -442,7 +454,7 @@ bool hv_memory_acquire(struct hv_memory *m, uint64_t gpa, size_t len, bool write
     struct hv_region *r = find(m, gpa);
     if (r && range_within(gpa - r->gpa, len, r->size) && !(write && r->kind == HV_REGION_ROM)) {
         atomic_fetch_add(&r->holds, 1);
-        *out = (struct hv_span){r->host + (gpa - r->gpa), r};
+        *out = (struct hv_span){r->host + (gpa - r->gpa), r, write ? gpa : 0, write ? len : 0};
     }
     pthread_rwlock_unlock(&m->lock);
     return out->region != NULL;
@@ -450,6 +462,8 @@ bool hv_memory_acquire(struct hv_memory *m, uint64_t gpa, size_t len, bool write
 
 void hv_memory_release(struct hv_span *s)
 {
+    if (s->region && s->len)
+        tell_written(s->region->memory, s->gpa, s->len);
     if (s->region)
         drop_hold(s->region);
     *s = (struct hv_span){0};
@@ -468,6 +482,7 @@ static void drop_pages(uint8_t *host, size_t len)
 
 bool hv_memory_discard(struct hv_memory *m, uint64_t gpa, uint64_t len)
 {
+    const uint64_t start = gpa, total = len;
     bool ok = gpa % HV_PAGE_SIZE == 0 && len % HV_PAGE_SIZE == 0;
     pthread_rwlock_rdlock(&m->lock);
     ok = ok && writable(m, gpa, len);
@@ -482,6 +497,8 @@ bool hv_memory_discard(struct hv_memory *m, uint64_t gpa, uint64_t len)
         gpa += n;
     }
     pthread_rwlock_unlock(&m->lock);
+    if (ok && total)
+        tell_written(m, start, total);
     return ok;
 }
 

@@ -96,7 +96,8 @@ static void files_are_private_and_video_is_shared(void)
 }
 
 struct seen {
-    unsigned maps, unmaps, slots;
+    unsigned maps, unmaps, slots, writes;
+    uint64_t gpa, len;
     bool refuse;
 };
 static bool on_map(void *ctx, const struct hv_region *r, err *e)
@@ -112,14 +113,22 @@ static void on_unmap(void *ctx, const struct hv_region *r)
 {
     ((struct seen *)ctx)->unmaps++;
 }
+static void on_written(void *ctx, uint64_t gpa, uint64_t len)
+{
+    struct seen *s = ctx;
+    s->writes++;
+    s->gpa = gpa;
+    s->len = len;
+}
+#define LISTENER(s) (&(struct hv_memory_listener){on_map, on_unmap, on_written, (s)})
 
 static void listeners_hear_of_each_region(void)
 {
     struct hv_memory *m = hv_memory_new(NULL);
     struct hv_region *a = hv_memory_add_ram(m, 0, 4096, NULL);
     struct seen one = {0}, two = {0};
-    CHECK(hv_memory_add_listener(m, &(struct hv_memory_listener){on_map, on_unmap, &one}, NULL));
-    CHECK(hv_memory_add_listener(m, &(struct hv_memory_listener){on_map, on_unmap, &two}, NULL));
+    CHECK(hv_memory_add_listener(m, LISTENER(&one), NULL));
+    CHECK(hv_memory_add_listener(m, LISTENER(&two), NULL));
     CHECK_EQ(one.maps, 1);
     CHECK(hv_memory_add_ram(m, 8192, 4096, NULL));
     CHECK_EQ(one.maps, 2);
@@ -134,6 +143,28 @@ static void listeners_hear_of_each_region(void)
     CHECK(!hv_memory_read(m, 0, &b, 1));
     CHECK(hv_memory_add_ram(m, 0, 4096, NULL));
     CHECK_EQ(one.slots, 7); /* slot 2 was used by the refused one, 0 again now */
+    hv_memory_free(m);
+}
+
+static void listeners_hear_of_host_writes(void)
+{
+    struct hv_memory *m = hv_memory_new(NULL);
+    struct seen one = {0};
+    CHECK(hv_memory_add_listener(m, LISTENER(&one), NULL));
+    CHECK(hv_memory_add_ram(m, 0, 8192, NULL));
+    CHECK(hv_memory_write(m, 16, "x", 1));
+    CHECK(one.writes == 1 && one.gpa == 16 && one.len == 1);
+    CHECK(!hv_memory_write(m, 8192, "x", 1));
+    struct hv_span s;
+    CHECK(hv_memory_acquire(m, 4096, 64, false, &s));
+    hv_memory_release(&s);
+    CHECK_EQ(one.writes, 1);
+    CHECK(hv_memory_acquire(m, 4096, 64, true, &s));
+    CHECK_EQ(one.writes, 1); /* the bytes are not there yet */
+    hv_memory_release(&s);
+    CHECK(one.writes == 2 && one.gpa == 4096 && one.len == 64);
+    CHECK(hv_memory_discard(m, 0, 4096));
+    CHECK(one.writes == 3 && one.gpa == 0 && one.len == 4096);
     hv_memory_free(m);
 }
 
@@ -170,6 +201,7 @@ static const struct check_test tests[] = {
     CHECK_TEST(rom_is_read_only),
     CHECK_TEST(files_are_private_and_video_is_shared),
     CHECK_TEST(listeners_hear_of_each_region),
+    CHECK_TEST(listeners_hear_of_host_writes),
     CHECK_TEST(removal_waits_for_spans),
 };
 CHECK_MAIN(tests)
