@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * What the subcommands of vireoctl share. A subcommand gets its own arguments (argv[0] is its name)
+ * and returns the exit status: 0 done, 1 failed, 2 wrong arguments (a line on standard error each).
+ * It adds itself to the table in main.c and its prototype below.
+ */
+#ifndef VIREO_CLI_CLI_H
+#define VIREO_CLI_CLI_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "core/base/err.h"
+#include "core/machine/store.h"
+
+enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
+
+struct cli_command {
+    const char *name;
+    int (*fn)(int argc, char **argv);
+    const char *help; /* one line, for `vireoctl help` */
+};
+
+/* "vireoctl: <text>" on standard error; returns CLI_FAILED or CLI_USAGE. */
+int cli_fail(const err *e);
+int cli_usage(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/*
+ * Options, in any order with the operands. One table row an option: a flag (`flag` set) or one with
+ * a value (`value` set; "--x V" and "--x=V"). Operands are moved to the front of argv + 1 and
+ * counted in *operands. "--" ends the options. On failure the message is out and false returned.
+ * "--help" prints `help` and exits 0.
+ */
+struct cli_option {
+    const char *name; /* "--json" */
+    bool *flag;
+    const char **value;
+};
+bool cli_parse(int argc, char **argv, const struct cli_option *options, size_t n, int *operands,
+               const char *help);
+/* "512M", "2G", "1T", bare bytes. */
+bool cli_size(const char *text, uint64_t *bytes, err *e);
+
+/* The store, or NULL with the message out. */
+struct store *cli_store(void);
+bool cli_find(const struct store *s, const char *name_or_id, struct guid *out);
+
+/* ---- JSON, written as it comes; commas and escapes are taken care of ---- */
+
+struct cli_json {
+    FILE *f;
+    unsigned depth;
+    bool first[32], after_key;
+};
+
+void cli_json_open(struct cli_json *j, char bracket);  /* '{' or '[' */
+void cli_json_close(struct cli_json *j, char bracket); /* '}' or ']'; a line's end at the top */
+void cli_json_key(struct cli_json *j, const char *key);
+void cli_json_string(struct cli_json *j, const char *s); /* NULL: null; bad UTF-8 is replaced */
+void cli_json_number(struct cli_json *j, int64_t v);
+void cli_json_real(struct cli_json *j, double v);
+void cli_json_bool(struct cli_json *j, bool v);
+
+/* ---- the subcommands ---- */
+
+int cli_create(int argc, char **argv);
+int cli_list(int argc, char **argv);
+int cli_show(int argc, char **argv);
+int cli_set(int argc, char **argv);
+int cli_delete(int argc, char **argv);
+
+#endif

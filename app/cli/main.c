@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* vireoctl: the command line. Each subcommand is a row of the table below. */
+#include <locale.h>
+#include <string.h>
+
+#include "app/cli/cli.h"
+
+static const struct cli_command commands[] = {
+    {"create", cli_create, "create a virtual machine"},
+    {"list", cli_list, "list the virtual machines"},
+    {"show", cli_show, "show a machine's settings"},
+    {"set", cli_set, "change a machine's settings"},
+    {"delete", cli_delete, "delete a machine and the disks in its folder"},
+};
+
+static int help(FILE *f)
+{
+    fputs(
+        "Usage: vireoctl COMMAND [ARGUMENT...]\n\nCommands (vireoctl COMMAND --help tells more):\n",
+        f);
+    for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++)
+        fprintf(f, "  %-12s %s\n", commands[i].name, commands[i].help);
+    fputs("  help         this text\n  --version    the version\n", f);
+    return ferror(f) ? CLI_FAILED : CLI_OK;
+}
+
+int main(int argc, char **argv)
+{
+    setlocale(LC_CTYPE, "");
+    if (argc < 2) {
+        help(stderr);
+        return CLI_USAGE;
+    }
+    if (!strcmp(argv[1], "help") || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))
+        return help(stdout);
+    if (!strcmp(argv[1], "--version"))
+        return puts("vireoctl " VIREO_VERSION) < 0 ? CLI_FAILED : CLI_OK;
+    for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++)
+        if (!strcmp(argv[1], commands[i].name))
+            return commands[i].fn(argc - 1, argv + 1);
+    return cli_usage("there is no command \"%s\"", argv[1]);
+}
