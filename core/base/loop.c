@@ -32,6 +32,7 @@ struct loop {
     uint32_t ntimers, heap_cap;
     uint64_t programmed_ns; /* what timer_fd is set to; 0: nothing */
     _Atomic(struct loop_post *) inbox;
+    struct loop_post *running; /* taken from the inbox, not yet called */
     _Atomic bool quit;
     _Atomic(pthread_t) owner;
     _Atomic bool has_owner;
@@ -76,19 +77,22 @@ struct loop *loop_new(err *e)
 static bool run_posts(struct loop *l)
 {
     struct loop_post *p = atomic_exchange_explicit(&l->inbox, NULL, memory_order_acquire);
-    struct loop_post *fifo = NULL;
+    struct loop_post *fifo = NULL, **end = &l->running;
     while (p) { /* the inbox is a stack: turn it round */
         struct loop_post *next = p->next;
         p->next = fifo;
         fifo = p;
         p = next;
     }
-    bool any = fifo != NULL;
-    while (fifo) {
-        struct loop_post *next = fifo->next;
-        atomic_store_explicit(&fifo->pending, false, memory_order_release);
-        fifo->fn(fifo->ctx);
-        fifo = next;
+    while (*end)
+        end = &(*end)->next;
+    *end = fifo;
+    bool any = l->running != NULL;
+    /* A callback may turn the loop again: that turn goes on where this one stands. */
+    while ((p = l->running)) {
+        l->running = p->next;
+        atomic_store_explicit(&p->pending, false, memory_order_release);
+        p->fn(p->ctx);
     }
     return any;
 }
@@ -328,7 +332,7 @@ static bool turn(struct loop *l, int timeout_ms)
 {
     struct epoll_event evs[EVENTS_PER_TURN];
     program(l);
-    int n = epoll_wait(l->epoll_fd, evs, EVENTS_PER_TURN, timeout_ms);
+    int n = epoll_wait(l->epoll_fd, evs, EVENTS_PER_TURN, l->running ? 0 : timeout_ms);
     bool any = false;
     l->depth++;
     for (int i = 0; i < n; i++) {
