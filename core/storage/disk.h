@@ -33,6 +33,7 @@ enum disk_open_flags {
     DISK_OPEN_NO_LOCK = 1u << 1,   /* for inspection beside a writer */
     DISK_OPEN_NO_PARENT = 1u << 2, /* a differencing disk's own layer alone */
     DISK_OPEN_DIRECT = 1u << 3,    /* O_DIRECT where the file system has it */
+    DISK_OPEN_THREADS = 1u << 4,   /* a thread pool even where there is io_uring */
 };
 
 /*
@@ -110,12 +111,22 @@ struct disk_req {
 };
 
 void disk_submit(struct disk *d, struct disk_req *r);
-/* Requests in flight. */
+/* Requests in flight, those held back by a pause included. */
 unsigned disk_in_flight(const struct disk *d);
+/* Between plug and unplug submissions are gathered into one call of the kernel. May nest. */
+void disk_plug(struct disk *d);
+void disk_unplug(struct disk *d);
+
+/* Holds back new requests; `drained` is called (perhaps from within) when none is in flight. One
+ * caller at a time may wait so; resume lets the held requests go. */
+void disk_pause(struct disk *d, void (*drained)(void *ctx), void *ctx);
+void disk_resume(struct disk *d);
 
 /* For tools and tests: submit and turn the loop until done. Returns 0 or a positive errno. */
 int disk_read_sync(struct disk *d, uint64_t offset, void *buf, size_t len);
 int disk_write_sync(struct disk *d, uint64_t offset, const void *buf, size_t len);
 int disk_flush_sync(struct disk *d);
+int disk_discard_sync(struct disk *d, uint64_t offset, uint64_t len);
+int disk_zero_sync(struct disk *d, uint64_t offset, uint64_t len, bool unmap);
 
 #endif

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* A disk's inside, for core/storage and its tests. */
+#ifndef VIREO_STORAGE_DISK_INTERNAL_H
+#define VIREO_STORAGE_DISK_INTERNAL_H
+
+#include "core/storage/disk.h"
+#include "core/storage/image.h"
+
+enum { DISK_MAX_DEPTH = 64, DISK_SUBS_PER_REQ = 32, DISK_SUB_IOVS = 64 };
+
+/* A request in flight. */
+struct dio {
+    struct waiter wait; /* parked: for a page, for room, for a flush */
+    struct disk *disk;
+    struct disk_req *req;
+    struct dio *prev, *next; /* in flight, oldest first */
+    struct dio *qnext;       /* queued, held or deferred */
+    uint64_t seq;
+    uint64_t pos, end;       /* next byte to map */
+    const struct iovec *iov; /* where `pos` falls */
+    size_t iov_off;
+    int iov_left;
+    unsigned pending; /* sub-requests in flight, and one while advancing */
+    int status;
+    bool parked, flushing;
+    struct image *flush_at;
+};
+
+/* One contiguous piece of I/O to one layer. */
+struct sub {
+    struct sfile_req io;
+    struct dio *dio;
+    struct image *img;
+    struct meta_page *pin;
+    uint64_t off;
+    struct sub *next_free;
+    struct iovec iov[DISK_SUB_IOVS];
+};
+
+struct disk {
+    struct loop *loop;
+    struct sfile_source source;
+    bool owns_source;
+    struct image *top;
+    struct disk *tracker; /* itself, or the disk whose layers this one borrows */
+    unsigned flags;
+
+    struct dio in_flight; /* ring head; of the tracker: its borrowers' requests too */
+    unsigned nin_flight;  /* own requests */
+    uint64_t seq;
+
+    struct dio *queue, **queue_tail; /* submitted while paused */
+    unsigned paused;
+    void (*drained_fn)(void *ctx);
+    void *drained_ctx;
+    bool hold_flushes;
+    struct dio *held, **held_tail; /* flushes that may not be acknowledged yet */
+
+    unsigned in_submit;
+    struct dio *deferred, **deferred_tail; /* finished, to be told from the loop */
+    struct loop_post deferred_post;
+    struct sub *free_subs;
+    unsigned nfree_subs;
+
+    void (*change_fn)(void *ctx);
+    void *change_ctx;
+};
+
+uint64_t disk_seq_now(struct disk *d);
+/* UINT64_MAX when nothing is in flight. */
+uint64_t disk_seq_oldest(struct disk *d);
+
+void disk_begin(struct dio *q);
+void disk_release_flushes(struct disk *d);
+void disk_tell_deferred(void *d);
+
+/* Opens over a source, which the disk takes (also on error). */
+struct disk *disk_open_source(const struct disk_open_params *p, struct sfile_source *s, err *e);
+/* A disk whose top is a layer of `owner`, which it borrows: for jobs that write below the top. */
+struct disk *disk_view(struct disk *owner, struct image *top, err *e);
+
+/* Opens one file as a layer, without its parent. Takes `file`, also on error. */
+struct image *image_open(struct sfile *file, enum disk_format format, unsigned flags,
+                         struct loop *loop, err *e);
+/* Opens and attaches the parents of `img`. */
+bool chain_open_parents(struct image *img, struct sfile_source *s, unsigned flags, err *e);
+/* Locks; says in people's words who is in the way. */
+bool image_lock(struct sfile *file, enum sfile_lock kind, err *e);
+
+#endif

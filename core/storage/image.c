@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* What all formats share: when a commit is started, who waits for it. */
+#include "core/storage/image.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "core/storage/disk-internal.h"
+
+/* How long written metadata may stay in memory when nobody flushes. */
+static const uint64_t commit_delay_ns = 1000000000;
+
+static void commit_timer_fired(void *ctx)
+{
+    image_kick(ctx);
+}
+
+void image_init(struct image *img, const struct image_ops *ops, struct sfile *file,
+                struct loop *loop)
+{
+    img->ops = ops;
+    img->file = file;
+    img->loop = loop;
+    img->read_only = file->read_only;
+    loop_timer_init(&img->commit_timer, loop, commit_timer_fired, img);
+}
+
+void image_fini(struct image *img)
+{
+    loop_timer_disarm(&img->commit_timer);
+    if (img->meta.buckets)
+        meta_destroy(&img->meta);
+    sfile_close(img->file);
+}
+
+void image_free(struct image *img)
+{
+    while (img) {
+        struct image *parent = img->parent;
+        img->ops->destroy(img);
+        img = parent;
+    }
+}
+
+static bool metadata_pending(const struct image *img)
+{
+    return (img->meta.buckets && img->meta.ndirty) || (img->ops->pending && img->ops->pending(img));
+}
+
+bool image_needs_flush(const struct image *img)
+{
+    return !img->read_only && (img->unflushed || img->committing || metadata_pending(img));
+}
+
+static void start(struct image *img)
+{
+    img->committing = true;
+    img->unflushed = false;
+    img->commit_status = 0;
+    img->flush_now = img->flush_next;
+    img->flush_next = NULL;
+    loop_timer_disarm(&img->commit_timer);
+    img->ops->commit(img);
+}
+
+void image_kick(struct image *img)
+{
+    if (!img->committing && (img->flush_next || metadata_pending(img)))
+        start(img);
+}
+
+void image_flush(struct image *img, struct waiter *w)
+{
+    if (!image_needs_flush(img)) {
+        w->fn(w, 0);
+        return;
+    }
+    waiters_add(&img->flush_next, w);
+    image_kick(img);
+}
+
+void image_wait(struct image *img, struct waiter *w)
+{
+    waiters_add(&img->waiting, w);
+    image_kick(img);
+}
+
+void image_wake(struct image *img, int status)
+{
+    waiters_wake(&img->waiting, status);
+}
+
+void image_commit_soon(struct image *img)
+{
+    if (!img->committing && !loop_timer_armed(&img->commit_timer))
+        loop_timer_arm_in(&img->commit_timer, commit_delay_ns);
+}
+
+void image_durable(struct image *img, int status)
+{
+    if (status) {
+        img->unflushed = true;
+        img->commit_status = status;
+    }
+    waiters_wake(&img->flush_now, status);
+}
+
+void image_settled(struct image *img, int status)
+{
+    img->committing = false;
+    if (!status)
+        status = img->commit_status;
+    image_wake(img, status);
+    if (img->committing)
+        return; /* someone woken has started the next */
+    if (img->flush_next)
+        start(img);
+    else if (metadata_pending(img))
+        image_commit_soon(img);
+}
+
+struct sync_wait {
+    struct waiter w;
+    bool done;
+    int status;
+};
+static void sync_done(struct waiter *w, int status)
+{
+    struct sync_wait *s = (struct sync_wait *)w;
+    s->status = status;
+    s->done = true;
+}
+
+int image_flush_sync(struct image *img)
+{
+    struct sync_wait s = {.w.fn = sync_done};
+    image_flush(img, &s.w);
+    while (!s.done || img->committing)
+        loop_turn(img->loop, -1);
+    return s.status;
+}
+
+uint64_t image_now(struct image *img)
+{
+    return img->tracker ? disk_seq_now(img->tracker) : 0;
+}
+uint64_t image_oldest(struct image *img)
+{
+    return img->tracker ? disk_seq_oldest(img->tracker) : UINT64_MAX;
+}

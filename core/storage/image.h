@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * One layer of a disk: a file in some format. A format says where bytes lie (map), makes room for
+ * them (map_write, map_zero, wrote) and makes its metadata durable (commit); the engine in disk.c
+ * moves the bytes. Maps are pure over the metadata in memory: they never wait, but say for what.
+ * Thread: the loop's.
+ */
+#ifndef VIREO_STORAGE_IMAGE_H
+#define VIREO_STORAGE_IMAGE_H
+
+#include "core/base/loop.h"
+#include "core/storage/disk.h"
+#include "core/storage/meta.h"
+#include "core/storage/sfile.h"
+
+struct image;
+
+enum map_kind {
+    MAP_DATA,   /* [at, at + len) of the file */
+    MAP_ZERO,   /* zeroes; from map_zero: nothing left to do for these bytes */
+    MAP_PARENT, /* not in this layer */
+    MAP_LOAD,   /* the metadata page at `at` is needed first: meta_wait, then ask again */
+    MAP_WAIT,   /* image_wait, then ask again */
+    MAP_ERROR,  /* the errno is in `at` */
+};
+
+struct map {
+    uint64_t len; /* in: wanted, > 0; out: covered, > 0 for DATA, ZERO and PARENT */
+    uint64_t at;
+    struct meta_page *pin; /* map_write, map_zero: hand to wrote() when the bytes are written */
+};
+
+struct image_ops {
+    const char *name;
+    enum map_kind (*map)(struct image *img, uint64_t off, struct map *m);
+    /* Makes the range writable in place. The caller takes over the reference in m->pin, if any, and
+     * must call wrote() for it whether or not the write succeeded. */
+    enum map_kind (*map_write)(struct image *img, uint64_t off, struct map *m);
+    /* As map_write for a range to be zeroed, by PUNCH (if `unmap`) or ZERO of the bytes named. */
+    enum map_kind (*map_zero)(struct image *img, uint64_t off, bool unmap, bool discard,
+                              struct map *m);
+    void (*wrote)(struct image *img, uint64_t off, uint64_t len, struct meta_page *pin, bool ok);
+    /* Makes everything written so far durable; ends with image_durable, then image_settled (each
+     * once, not from within). */
+    void (*commit)(struct image *img);
+    /* Nothing in flight, everything committed: leaves the file as after a clean shutdown. Returns 0
+     * or an errno; the file is consistent either way. */
+    int (*clean)(struct image *img);
+    /* Sees to it that the identity that children refer to will not change any more. */
+    int (*settle_identity)(struct image *img);
+    /* Whether the image's metadata waits for a commit (beyond meta.ndirty). May be NULL. */
+    bool (*pending)(const struct image *img);
+    /* Changes the virtual size; drained. `force`: data beyond the end may be lost. */
+    bool (*resize)(struct image *img, uint64_t size, bool force, err *e);
+    /* Frees the image and closes its file. */
+    void (*destroy)(struct image *img);
+};
+
+struct image {
+    const struct image_ops *ops;
+    struct sfile *file;
+    struct meta meta; /* buckets == NULL: none */
+    struct loop *loop;
+    struct image *parent; /* owned; NULL: none (or not opened) */
+    struct disk *tracker; /* whose requests may have I/O to this image in flight; NULL: nobody's */
+
+    enum disk_format format;
+    enum disk_type type;
+    uint64_t size;
+    uint32_t logical_sector, physical_sector, block_size, discard_granularity;
+    bool read_only, zeroes_after_discard;
+    struct guid disk_id;
+
+    /* committing */
+    bool committing, unflushed;
+    int commit_status;
+    struct waiter *flush_now, *flush_next;
+    struct waiter *waiting; /* MAP_WAIT */
+    struct loop_timer commit_timer;
+};
+
+void image_init(struct image *img, const struct image_ops *ops, struct sfile *file,
+                struct loop *loop);
+/* Frees what image_init and the common part hold, the parent included; for destroy(). */
+void image_fini(struct image *img);
+/* NULL is allowed; parents too. */
+void image_free(struct image *img);
+
+bool image_needs_flush(const struct image *img);
+/* Calls `w` when everything written before is durable. May call it from within if there is nothing
+ * to do. */
+void image_flush(struct image *img, struct waiter *w);
+void image_wait(struct image *img, struct waiter *w);
+void image_wake(struct image *img, int status);
+/* Starts a commit in a while if there will be something to commit. */
+void image_commit_soon(struct image *img);
+/* Starts a commit now unless one is under way. */
+void image_kick(struct image *img);
+/* For commit(): see there. */
+void image_durable(struct image *img, int status);
+void image_settled(struct image *img, int status);
+
+/* For synchronous use on a drained image: turns the loop until everything is durable and settled.
+ */
+int image_flush_sync(struct image *img);
+
+/* A number for "now" and the oldest request that may still refer to what was mapped before. */
+uint64_t image_now(struct image *img);
+uint64_t image_oldest(struct image *img);
+
+/* ---- formats ---- */
+
+struct image *raw_open(struct sfile *file, struct loop *loop, err *e);
+
+#endif
