@@ -14,16 +14,16 @@ struct guid {
 };
 
 /* Literal from the five printed groups: GUID(0xf8615163, 0xdf3e, 0x46c5, 0x913f, 0xf2d2f965ed0e) */
-#define GUID(d1, d2, d3, d4, d5)                                                                  \
-    {                                                                                             \
-        {                                                                                         \
-            (uint8_t)((d1)&0xff), (uint8_t)((d1) >> 8 & 0xff), (uint8_t)((d1) >> 16 & 0xff),      \
-                (uint8_t)((d1) >> 24 & 0xff), (uint8_t)((d2)&0xff), (uint8_t)((d2) >> 8 & 0xff),  \
-                (uint8_t)((d3)&0xff), (uint8_t)((d3) >> 8 & 0xff), (uint8_t)((d4) >> 8 & 0xff),   \
-                (uint8_t)((d4)&0xff), (uint8_t)((d5) >> 40 & 0xff), (uint8_t)((d5) >> 32 & 0xff), \
-                (uint8_t)((d5) >> 24 & 0xff), (uint8_t)((d5) >> 16 & 0xff),                       \
-                (uint8_t)((d5) >> 8 & 0xff), (uint8_t)((d5)&0xff)                                 \
-        }                                                                                         \
+#define GUID(d1, d2, d3, d4, d5)                                                                 \
+    {                                                                                            \
+        {                                                                                        \
+            (uint8_t)((d1)&0xff), (uint8_t)((d1) >> 8 & 0xff), (uint8_t)((d1) >> 16 & 0xff),     \
+                (uint8_t)((d1) >> 24 & 0xff), (uint8_t)((d2)&0xff), (uint8_t)((d2) >> 8 & 0xff), \
+                (uint8_t)((d3)&0xff), (uint8_t)((d3) >> 8 & 0xff), (uint8_t)((d4) >> 8 & 0xff),  \
+                (uint8_t)((d4)&0xff), (uint8_t)((uint64_t)(d5) >> 40 & 0xff),                    \
+                (uint8_t)((uint64_t)(d5) >> 32 & 0xff), (uint8_t)((d5) >> 24 & 0xff),            \
+                (uint8_t)((d5) >> 16 & 0xff), (uint8_t)((d5) >> 8 & 0xff), (uint8_t)((d5)&0xff)  \
+        }                                                                                        \
     }
 
 static inline bool guid_equal(const struct guid *a, const struct guid *b)
