@@ -78,8 +78,7 @@ int vmbus_post_message(struct vmbus *b, uint32_t connection, uint32_t type, cons
     pthread_mutex_lock(&b->inbox_lock);
     bool room = b->inbox_count < INBOX_MESSAGES;
     if (room) {
-        struct inbox_message *m =
-            &b->inbox[(b->inbox_head + b->inbox_count++) % INBOX_MESSAGES];
+        struct inbox_message *m = &b->inbox[(b->inbox_head + b->inbox_count++) % INBOX_MESSAGES];
         m->connection = connection;
         m->len = (uint32_t)len;
         memcpy(m->payload, payload, len);

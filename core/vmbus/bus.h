@@ -27,8 +27,8 @@ struct vmbus_gpadl {
     uint32_t id, byte_count, byte_offset;
     uint32_t npfn, have, room;
     uint64_t *pfn;
-    struct hv_span *pins; /* npfn of them, or NULL */
-    bool tearing;         /* the guest asked; the answer waits for ch->busy to be 0 */
+    struct hv_span *pins;     /* npfn of them, or NULL */
+    bool tearing;             /* the guest asked; the answer waits for ch->busy to be 0 */
     struct vmbus_gpadl *next; /* in its bucket */
 };
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* The control plane: what the guest's messages do. Each was copied to the host before it is read. */
+/* The control plane: what the guest's messages do. Each was copied to the host before it is read.
+ */
 #include "core/base/bytes.h"
 #include "core/base/log.h"
 #include "core/vmbus/bus.h"
@@ -51,11 +52,10 @@ static void answer_contact(struct vmbus *b)
               (m.version < VMBUS_VERSION(5, 0) || m.sint == VMBUS_SINT);
     b->target_vp = m.target_vp < b->t.vp_count ? m.target_vp : 0;
     b->version = ok ? m.version : 0;
-    struct vmbus_msg_version_response r = {.h.type = VMBUS_MSG_VERSION_RESPONSE,
-                                           .supported = ok,
-                                           .connection = m.version >= VMBUS_VERSION(5, 0)
-                                                             ? VMBUS_CONNECTION_MESSAGES
-                                                             : m.version};
+    struct vmbus_msg_version_response r = {
+        .h.type = VMBUS_MSG_VERSION_RESPONSE,
+        .supported = ok,
+        .connection = m.version >= VMBUS_VERSION(5, 0) ? VMBUS_CONNECTION_MESSAGES : m.version};
     vmbus_post(b, &r, sizeof r);
     if (ok)
         vmbus_watch_tell(b);
@@ -231,8 +231,7 @@ static uint32_t open_channel(struct vmbus_channel *ch, const struct vmbus_msg_op
 {
     struct vmbus_gpadl *g = vmbus_gpadl_find(ch, m->gpadl);
     struct vmbus_device *dev = ch->dev;
-    if (ch->state != VMBUS_CHANNEL_OFFERED || ch->busy || !g ||
-        m->target_vp >= ch->bus->t.vp_count)
+    if (ch->state != VMBUS_CHANNEL_OFFERED || ch->busy || !g || m->target_vp >= ch->bus->t.vp_count)
         return VMBUS_STATUS_INVALID_PARAMETER;
     if (!vmbus_channel_attach(ch, g, m->out_page))
         return VMBUS_STATUS_INVALID_PARAMETER;

@@ -144,8 +144,8 @@ static bool restore_channel(struct vmbus *b, const struct state_field_view *f, e
     if (!ch)
         return err_set(e, ERR_NO_MEMORY, "There is no memory to restore a channel");
     ch->target_vp = s.target_vp;
-    ch->state = s.state == VMBUS_CHANNEL_RESCINDED ? VMBUS_CHANNEL_RESCINDED
-                                                   : VMBUS_CHANNEL_OFFERED;
+    ch->state =
+        s.state == VMBUS_CHANNEL_RESCINDED ? VMBUS_CHANNEL_RESCINDED : VMBUS_CHANNEL_OFFERED;
     ch->rescind_at_start = gone && s.state != VMBUS_CHANNEL_RESCINDED;
     if (ch->state == VMBUS_CHANNEL_RESCINDED)
         dev->channels[s.index] = NULL;

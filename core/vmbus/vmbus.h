@@ -68,7 +68,7 @@ struct vmbus_params {
 };
 
 struct vmbus *vmbus_new(const struct vmbus_params *p, err *e);
-/* All devices have been removed or are removed now; the guest does not run. */
+/* Devices that are left are removed; no channel is held busy; the guest does not run. */
 void vmbus_free(struct vmbus *b);
 
 /*
