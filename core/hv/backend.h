@@ -58,7 +58,7 @@ struct hv_cpuid {
 };
 
 /* A hypercall as the guest made it (TLFS 3): control word and the two input registers; XMM0-5 when
- * `fast`. The upcall returns the result word. */
+ * `fast`. */
 struct hv_hypercall {
     uint64_t control, input, output; /* RCX, RDX, R8; 32-bit guests' register pairs are joined */
     uint8_t xmm[6][16];
@@ -69,7 +69,8 @@ struct hv_hypercall {
 struct hv_backend_upcalls {
     bool (*rdmsr)(void *ctx, unsigned vp, uint32_t msr, uint64_t *value); /* false: #GP(0) */
     bool (*wrmsr)(void *ctx, unsigned vp, uint32_t msr, uint64_t value);
-    uint64_t (*hypercall)(void *ctx, unsigned vp, const struct hv_hypercall *h);
+    /* From CPL 0 in protected mode only (anything else is #UD). False: #UD (no guest OS id). */
+    bool (*hypercall)(void *ctx, unsigned vp, const struct hv_hypercall *h, uint64_t *result);
     /* The guest wrote end-of-interrupt for a vector that an ioapic_route or any level-triggered
      * message names. */
     void (*eoi)(void *ctx, unsigned vp, uint8_t vector);
@@ -106,6 +107,9 @@ struct hv_msi {
 
 struct hv_backend_ops {
     const char *name; /* "kvm", "soft" */
+    /* CPUID leaves of the host that this backend can give a guest, at most `room`, and how many.
+     * NULL: it has one processor model. `leaf` is one subleaf each. */
+    size_t (*host_cpuid)(struct hv_cpuid *out, size_t room);
     /* Whether this host can run an unmodified kernel with it; `why` gets one line if not. */
     bool (*usable)(char *why, size_t size);
     void *(*create)(const struct hv_backend_params *p, err *e);
@@ -131,6 +135,15 @@ struct hv_backend_ops {
     /* Vectors whose interrupts the local APIC ends by itself when it delivers them (auto-EOI
      * SINTs): bit n of the 256. NULL where the kernel does it. Any thread. */
     void (*auto_eoi)(void *b, unsigned vp, const uint64_t vectors[4]);
+    /* Drops all address translations of the VPs in the mask (bit n: VP n) before it returns; called
+     * by VP `vp` out of a hypercall, by several at once. NULL: no remote flush is offered to
+     * guests. */
+    void (*flush_tlb)(void *b, unsigned vp, uint64_t mask);
+    /* The local APIC's registers for MSRs 0x40000070-72: offset 0xb0 EOI, 0x300 ICR (64 bits as in
+     * x2APIC mode's MSR), 0x80 TPR. On the VP's thread. False: #GP. NULL: not offered, or the
+     * kernel's. */
+    bool (*apic_read)(void *b, unsigned vp, unsigned offset, uint64_t *value);
+    bool (*apic_write)(void *b, unsigned vp, unsigned offset, uint64_t value);
     /* Rate of the TSC that guests see, in Hz. */
     uint64_t (*tsc_hz)(void *b);
 
