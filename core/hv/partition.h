@@ -58,7 +58,9 @@ struct hv_partition_ops {
                                    const void *payload, uint32_t len);
     /* HvSignalEvent on a connection that no event descriptor is bound to. */
     enum hv_status (*signal_event)(void *ctx, unsigned vp, uint32_t id, uint16_t flag);
-    /* The guest ended itself. Called once until reset; the VP that did it waits. */
+    /* The guest ended itself. Called once until reset; the VP that did it waits. CRASH is a report
+     * alone: the VP goes on (kdump, a reset of its own), and other ends may follow. On a VP thread.
+     */
     void (*ended)(void *ctx, const struct hv_end_report *r);
     /* End of interrupt for the IOAPIC. May be NULL until set. */
     void (*ioapic_eoi)(void *ctx, uint8_t vector);
@@ -73,7 +75,8 @@ struct hv_partition_params {
     enum hv_vendor vendor;
     unsigned vp_count;
     bool page_reporting;
-    const struct hv_partition_ops *ops; /* borrowed */
+    const struct hv_backend_ops *backend; /* borrowed; NULL: by `accel` (tests give their own) */
+    const struct hv_partition_ops *ops;   /* borrowed */
     void *ctx;
 };
 

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Interrupts into KVM: messages, SINTs, the IOAPIC's routes, the PIC's line, event descriptors. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#include "core/base/cleanup.h"
+#include "core/base/log.h"
+#include "core/hv/kvm/kvm-int.h"
+
+#define MSI_ADDRESS 0xfee00000ull
+#define MSI_LEVEL (1u << 15)
+#define MSI_NMI (4u << 8)
+
+static void put_msi(struct kvm_irq_routing_entry *r, unsigned gsi, const struct hv_msi *m)
+{
+    *r = (struct kvm_irq_routing_entry){.gsi = gsi, .type = KVM_IRQ_ROUTING_MSI};
+    r->u.msi.address_lo = (uint32_t)m->address;
+    r->u.msi.address_hi = (uint32_t)(m->address >> 32);
+    r->u.msi.data = m->data;
+}
+
+static void put_sint(struct kvm_irq_routing_entry *r, unsigned vp, unsigned sint)
+{
+    *r = (struct kvm_irq_routing_entry){.gsi = KVM_SINT_GSI + HV_VP_SINTS * vp + sint,
+                                        .type = KVM_IRQ_ROUTING_HV_SINT};
+    r->u.hv_sint.vcpu = vp;
+    r->u.hv_sint.sint = sint;
+}
+
+/* route_lock held, or nobody else there yet. */
+bool kvm_set_routes(struct kvm *k, err *e)
+{
+    size_t room = KVM_PINS + (size_t)k->p.vp_count * HV_VP_SINTS;
+    AUTO(buf)
+    mem = calloc(1, sizeof(struct kvm_irq_routing) + room * sizeof(struct kvm_irq_routing_entry));
+    struct kvm_irq_routing *t = mem;
+    if (!t)
+        return err_set(e, ERR_NO_MEMORY, "no memory for interrupt routes");
+    for (unsigned pin = 0; pin < KVM_PINS; pin++)
+        if (k->pin_used[pin])
+            put_msi(&t->entries[t->nr++], pin, &k->pin[pin]);
+    for (unsigned vp = 0; vp < k->p.vp_count; vp++)
+        for (unsigned sint = 0; sint < HV_VP_SINTS; sint++)
+            put_sint(&t->entries[t->nr++], vp, sint);
+    if (ioctl(k->vm, KVM_SET_GSI_ROUTING, t))
+        return err_errno(e, errno, "setting interrupt routes");
+    return true;
+}
+
+/* KVM must know level-triggered pins alone: for their vectors it reports EOIs. A pin that is masked
+ * while its interrupt is in service still gets its EOI, so a route stays until another takes its
+ * place. */
+void kvm_ioapic_route(void *b, unsigned pin, const struct hv_msi *m)
+{
+    struct kvm *k = b;
+    err e = ERR_INIT;
+    if (pin >= KVM_PINS || !m || !(m->data & MSI_LEVEL))
+        return;
+    pthread_mutex_lock(&k->route_lock);
+    if (!k->pin_used[pin] || k->pin[pin].address != m->address || k->pin[pin].data != m->data) {
+        k->pin_used[pin] = true;
+        k->pin[pin] = *m;
+        if (!kvm_set_routes(k, &e))
+            log_line(LOG_ERROR, "kvm", "%s", e.text);
+    }
+    pthread_mutex_unlock(&k->route_lock);
+}
+
+void kvm_msi_op(void *b, const struct hv_msi *m)
+{
+    struct kvm_msi msi = {.address_lo = (uint32_t)m->address,
+                          .address_hi = (uint32_t)(m->address >> 32),
+                          .data = m->data};
+    ioctl(((struct kvm *)b)->vm, KVM_SIGNAL_MSI, &msi);
+}
+
+void kvm_interrupt(void *b, unsigned vp, uint8_t vector)
+{
+    kvm_msi_op(b, &(struct hv_msi){MSI_ADDRESS | (uint64_t)vp << 12, vector});
+}
+
+void kvm_nmi(void *b, unsigned vp)
+{
+    kvm_msi_op(b, &(struct hv_msi){MSI_ADDRESS | (uint64_t)vp << 12, MSI_NMI});
+}
+
+void kvm_extint(void *b, bool asserted)
+{
+    struct kvm *k = b;
+    if (atomic_exchange(&k->extint, asserted) != asserted && asserted)
+        kvm_poke(&k->vp[0]);
+}
+
+void kvm_inject_extint(struct kvm_vp *vp)
+{
+    struct kvm *k = vp->k;
+    struct kvm_run *run = vp->run;
+    if (atomic_load(&k->extint) && run->ready_for_interrupt_injection) {
+        int vector = k->p.up.extint_ack(k->p.up.ctx);
+        struct kvm_interrupt i = {.irq = (uint32_t)vector};
+        if (vector >= 0 && ioctl(vp->fd, KVM_INTERRUPT, &i))
+            log_line(LOG_ERROR, "kvm", "injecting vector %d: %s", vector, strerror(errno));
+    }
+    run->request_interrupt_window = atomic_load(&k->extint);
+}
+
+bool kvm_bind_event(void *b, uint32_t id, int fd, err *e)
+{
+    struct kvm_hyperv_eventfd ev = {.conn_id = id, .fd = fd};
+    if (fd < 0) {
+        ev.fd = 0;
+        ev.flags = KVM_HYPERV_EVENTFD_DEASSIGN;
+    }
+    if (ioctl(((struct kvm *)b)->vm, KVM_HYPERV_EVENTFD, &ev))
+        return err_errno(e, errno, "binding connection 0x%x", id);
+    return true;
+}
+
+void kvm_assert_sint(void *b, unsigned vp, unsigned sint)
+{
+    struct kvm_irq_level l = {.irq = KVM_SINT_GSI + HV_VP_SINTS * vp + sint, .level = 1};
+    ioctl(((struct kvm *)b)->vm, KVM_IRQ_LINE, &l);
+}
