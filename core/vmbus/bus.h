@@ -133,6 +133,7 @@ bool vmbus_version_known(const struct vmbus *b, uint32_t v);
 void vmbus_disconnect(struct vmbus *b); /* everything of the connection goes; no hold is left */
 
 /* offer.c */
+extern const struct vmbus_provider_ops vmbus_nobody;
 /* relid 0: the lowest free one. NULL: none is free, or no memory. */
 struct vmbus_channel *vmbus_channel_new(struct vmbus_device *dev, unsigned index, unsigned relid);
 void vmbus_channel_offer(struct vmbus_channel *ch);

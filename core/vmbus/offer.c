@@ -162,6 +162,12 @@ struct vmbus_device *vmbus_device_add(struct vmbus *b, const struct vmbus_device
     return dev;
 }
 
+/* Stands in when the provider has gone and its offer has not. */
+static void nobody_closed(void *ctx, struct vmbus_channel *ch)
+{
+}
+const struct vmbus_provider_ops vmbus_nobody = {.name = "(removed)", .closed = nobody_closed};
+
 void vmbus_device_remove(struct vmbus_device *dev)
 {
     if (dev->removing)
@@ -170,6 +176,8 @@ void vmbus_device_remove(struct vmbus_device *dev)
     for (unsigned i = MAX_SUBCHANNELS + 1; i--;)
         if (dev->channels[i])
             vmbus_channel_rescind(dev->channels[i]);
+    if (!dev->p.ops->removed)
+        dev->p.ops = &vmbus_nobody;
     vmbus_device_unref(dev);
 }
 

@@ -97,11 +97,6 @@ static bool restore_connection(struct vmbus *b, const struct state_field_view *f
     return true;
 }
 
-static void orphan_closed(void *ctx, struct vmbus_channel *ch)
-{
-}
-static const struct vmbus_provider_ops orphan_ops = {.name = "(none)", .closed = orphan_closed};
-
 /* Stands for a device that the machine no longer has. */
 static struct vmbus_device *orphan_device(struct vmbus *b, const struct saved_channel *s)
 {
@@ -111,7 +106,7 @@ static struct vmbus_device *orphan_device(struct vmbus *b, const struct saved_ch
     *dev = (struct vmbus_device){.bus = b, .removing = true, .next = b->devices};
     dev->p.class_id = s->class_id;
     dev->p.instance = s->instance;
-    dev->p.ops = &orphan_ops;
+    dev->p.ops = &vmbus_nobody;
     b->devices = dev;
     return dev;
 }
