@@ -64,6 +64,7 @@ void cli_json_bool(struct cli_json *j, bool v);
 
 /* ---- the subcommands ---- */
 
+int cli_run(int argc, char **argv);
 int cli_create(int argc, char **argv);
 int cli_list(int argc, char **argv);
 int cli_show(int argc, char **argv);

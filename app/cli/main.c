@@ -6,6 +6,7 @@
 #include "app/cli/cli.h"
 
 static const struct cli_command commands[] = {
+    {"run", cli_run, "run a kernel in a machine of the moment"},
     {"create", cli_create, "create a virtual machine"},
     {"list", cli_list, "list the virtual machines"},
     {"show", cli_show, "show a machine's settings"},

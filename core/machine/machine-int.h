@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Between the files of the machine. */
+#ifndef VIREO_MACHINE_MACHINE_INT_H
+#define VIREO_MACHINE_MACHINE_INT_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "core/chipset/ioapic.h"
+#include "core/chipset/pic.h"
+#include "core/chipset/pm.h"
+#include "core/chipset/uart.h"
+#include "core/machine/machine.h"
+
+enum { MACHINE_DEVICES = 64, MACHINE_LINES = 16 };
+
+/* An ISA interrupt: to the IOAPIC and, on a PC, to the PIC. */
+struct machine_line {
+    struct chip_line ioapic, pic;
+};
+
+struct machine_serial {
+    struct machine *m;
+    unsigned port;
+    struct uart *uart;
+};
+
+struct machine {
+    struct machine_params p; /* boot's descriptors and strings are our own */
+    char *cmdline, *kernel_name, *initrd_name;
+    struct memmap map;
+    struct hv_partition *partition;
+    struct hv_partition_ops partition_ops;
+    struct loop *loop;
+    struct chip_env env;
+    pthread_t thread;
+    bool has_thread;
+    struct machine_bus_ops bus;
+    void *bus_ctx;
+
+    /* the board */
+    struct ioapic *ioapic;
+    struct pic *pic; /* NULL but on a PC */
+    struct pm *pm;
+    struct machine_line line[MACHINE_LINES];
+    struct machine_serial serial[MACHINE_SERIALS];
+    struct device device[MACHINE_DEVICES];
+    unsigned ndevices;
+
+    /* I/O thread's */
+    enum { MACHINE_NEW, MACHINE_RUNNING, MACHINE_PAUSED, MACHINE_ENDED } state;
+    unsigned stopping; /* devices that have not said they are quiet */
+    uint64_t resets;
+
+    /* what the guest asked for, from VP threads */
+    pthread_mutex_t lock;
+    struct loop_post post;
+    bool asked;
+    struct machine_report report;
+};
+
+/* board.c */
+bool machine_make_board(struct machine *m, err *e);
+/* Writes ACPI and SMBIOS tables into memory. */
+bool machine_put_tables(struct machine *m, err *e);
+
+/* Any thread: the guest ended; the first to say so until the next start is heard. */
+void machine_ask_end(struct machine *m, enum machine_end end, unsigned vp, uint32_t code);
+
+#endif
