@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "app/create.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <glib/gi18n.h>
+#include <glib/gstdio.h>
+#include <unistd.h>
+
+#include "app/error.h"
+
+typedef struct {
+    VireoCreateRequest *request;
+    VireoLibrary *library;
+    struct vm_config *config;
+    char *folder; /* the machine's own */
+    VireoProgress progress;
+    gpointer progress_data;
+} Job;
+
+static void free_request(VireoCreateRequest *r)
+{
+    g_free(r->name);
+    g_free(r->place);
+    g_free(r->image);
+    g_free(r->kernel);
+    g_free(r->initrd);
+    g_free(r->cmdline);
+    g_clear_object(&r->entry);
+    g_free(r->user);
+    g_free(r->password);
+    g_free(r->host);
+    g_free(r);
+}
+
+static void free_job(gpointer data)
+{
+    Job *j = data;
+    free_request(j->request);
+    g_object_unref(j->library);
+    vm_config_free(j->config);
+    g_free(j->folder);
+    g_free(j);
+}
+
+char *vireo_create_free_name(VireoLibrary *library, const char *base)
+{
+    for (guint n = 1;; n++) {
+        g_autofree char *name = n == 1 ? g_strdup(base) : g_strdup_printf("%s %u", base, n);
+        gboolean taken = FALSE;
+        for (guint i = 0; i < g_list_model_get_n_items(G_LIST_MODEL(library)); i++) {
+            g_autoptr(VireoVm) vm = g_list_model_get_item(G_LIST_MODEL(library), i);
+            taken |= !strcmp(vireo_vm_get_name(vm), name);
+        }
+        if (!taken)
+            return g_steal_pointer(&name);
+    }
+}
+
+/* ---- the configuration ---- */
+
+static bool set_kernel(struct vm_config *c, const char *kernel, const char *initrd,
+                       const char *cmdline, err *e)
+{
+    c->boot = VM_BOOT_LINUX;
+    return vm_config_string(&c->kernel, kernel, e) && vm_config_string(&c->initrd, initrd, e) &&
+           vm_config_string(&c->cmdline, cmdline, e);
+}
+
+static bool add_sources(struct vm_config *c, const VireoCreateRequest *r, err *e)
+{
+    enum vm_bus bus = c->generation == 1 ? VM_BUS_IDE : VM_BUS_SCSI;
+    switch (r->source) {
+    case VIREO_SOURCE_GALLERY:
+        return vm_config_add_disk(c, bus, VM_MEDIA_DISK, "disk.raw", e) &&
+               set_kernel(c, "vmlinuz", "initrd.img", vireo_gallery_entry_get_cmdline(r->entry), e);
+    case VIREO_SOURCE_ISO:
+        return vm_config_add_disk(c, bus, VM_MEDIA_DISK, "disk.raw", e) &&
+               vm_config_add_disk(c, bus, VM_MEDIA_DVD, r->image, e);
+    case VIREO_SOURCE_DISK: return vm_config_add_disk(c, bus, VM_MEDIA_DISK, r->image, e);
+    case VIREO_SOURCE_KERNEL: return set_kernel(c, r->kernel, r->initrd, r->cmdline, e);
+    }
+    return false;
+}
+
+static struct vm_config *make_config(const VireoCreateRequest *r, err *e)
+{
+    AUTO(vm_config) c = vm_config_new(e);
+    if (!c)
+        return NULL;
+    c->generation =
+        r->source == VIREO_SOURCE_GALLERY || r->source == VIREO_SOURCE_KERNEL ? 2 : r->generation;
+    c->memory = r->memory;
+    c->cpus = r->cpus;
+    c->memory_dynamic = r->dynamic;
+    c->memory_min = MIN(c->memory_min, r->memory);
+    c->memory_max = MAX(c->memory_max, r->memory);
+    if (!vm_config_string(&c->name, r->name, e) || !add_sources(c, r, e) ||
+        !vm_config_add_adapter(c, r->connected ? VM_SWITCH_NAT : VM_SWITCH_NONE, e))
+        return NULL;
+    if (r->entry && !vm_config_string(&c->os, vireo_gallery_entry_get_id(r->entry), e))
+        return NULL;
+    return TAKE(c);
+}
+
+/* ---- the disk ---- */
+
+static gboolean make_disk(const Job *j, GError **error)
+{
+    g_autofree char *path = g_build_filename(j->folder, "disk.raw", NULL);
+    AUTO(fd) fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (fd >= 0 && ftruncate(fd, (off_t)j->request->disk_gib << 30) == 0)
+        return TRUE;
+    g_set_error(error, VIREO_ERROR, ERR_IO, _("The disk %s cannot be made: %s"), path,
+                g_strerror(errno));
+    return FALSE;
+}
+
+/* ---- step by step ---- */
+
+static void undo(Job *j)
+{
+    g_autofree char *base = g_path_get_basename(j->folder);
+    store_delete(vireo_library_get_store(j->library), base, 0, NULL);
+}
+
+/* Takes the task. */
+static void done(GTask *task)
+{
+    Job *j = g_task_get_task_data(task);
+    char id[GUID_STR_LEN + 1];
+    guid_format(&j->config->id, id);
+    g_task_return_pointer(task, g_strdup(id), g_free);
+    g_object_unref(task);
+}
+
+static void failed(GTask *task, GError *error)
+{
+    undo(g_task_get_task_data(task));
+    g_task_return_error(task, error);
+    g_object_unref(task);
+}
+
+static void on_built(GObject *source, GAsyncResult *result, gpointer data)
+{
+    GTask *task = data;
+    GError *error = NULL;
+    if (vireo_gallery_build_finish(result, &error))
+        done(task);
+    else
+        failed(task, error);
+}
+
+static void build(GTask *task)
+{
+    Job *j = g_task_get_task_data(task);
+    const VireoGalleryBuild b = {
+        .entry = j->request->entry,
+        .folder = j->folder,
+        .user = j->request->user,
+        .password = j->request->password,
+        .host = j->request->host,
+        .disk_gib = j->request->disk_gib,
+    };
+    vireo_gallery_build_async(&b, j->progress, j->progress_data, g_task_get_cancellable(task),
+                              on_built, task);
+}
+
+void vireo_create_async(VireoLibrary *library, VireoCreateRequest *request, VireoProgress progress,
+                        gpointer progress_data, GCancellable *cancellable,
+                        GAsyncReadyCallback callback, gpointer data)
+{
+    GTask *task = g_task_new(NULL, cancellable, callback, data);
+    Job *j = g_new0(Job, 1);
+    struct store *store = vireo_library_get_store(library);
+    err e = ERR_INIT;
+    j->request = request;
+    j->library = g_object_ref(library);
+    j->progress = progress;
+    j->progress_data = progress_data;
+    g_task_set_task_data(task, j, free_job);
+    j->config = make_config(request, &e);
+    GError *error = NULL;
+    if (!j->config || !store_create(store, j->config, request->place, &e)) {
+        vireo_error_set(&error, &e);
+        g_task_return_error(task, error);
+        g_object_unref(task);
+        return;
+    }
+    char id[GUID_STR_LEN + 1];
+    guid_format(&j->config->id, id);
+    j->folder = g_build_filename(store_root(store), id, NULL);
+    if (request->source == VIREO_SOURCE_GALLERY)
+        build(task);
+    else if (request->source == VIREO_SOURCE_ISO && !make_disk(j, &error))
+        failed(task, error);
+    else
+        done(task);
+}
+
+char *vireo_create_finish(GAsyncResult *result, GError **error)
+{
+    return g_task_propagate_pointer(G_TASK(result), error);
+}

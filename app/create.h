@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Makes a virtual machine as the wizard asks: configuration, disk, gallery's system. */
+#pragma once
+
+#include "app/gallery.h"
+#include "app/library.h"
+
+typedef enum {
+    VIREO_SOURCE_GALLERY,
+    VIREO_SOURCE_ISO,
+    VIREO_SOURCE_DISK,
+    VIREO_SOURCE_KERNEL,
+} VireoSource;
+
+typedef struct {
+    VireoSource source;
+    char *name, *place;
+    char *image;
+    char *kernel, *initrd, *cmdline;
+    VireoGalleryEntry *entry;
+    char *user, *password, *host;
+    guint generation, memory, cpus, disk_gib;
+    gboolean dynamic, connected;
+} VireoCreateRequest;
+
+/* Takes the request. Nothing is left behind on failure or when cancelled. */
+void vireo_create_async(VireoLibrary *library, VireoCreateRequest *request, VireoProgress progress,
+                        gpointer progress_data, GCancellable *cancellable,
+                        GAsyncReadyCallback callback, gpointer data);
+/* The new machine's id. */
+char *vireo_create_finish(GAsyncResult *result, GError **error);
+
+/* `base`, or `base` and a number, that no machine of the library has. */
+char *vireo_create_free_name(VireoLibrary *library, const char *base);

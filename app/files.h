@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* The descriptors that a worker needs for what its configuration names; opened with the person's
+ * rights, because a worker opens nothing by path. */
+#pragma once
+
+#include <gio/gio.h>
+#include <gio/gunixfdlist.h>
+
+#include "core/machine/config.h"
+
+/* a(sh) of (path as named, index in fds), floating. NULL: a file cannot be opened. */
+GVariant *vireo_files_collect(const struct vm_config *c, const char *folder, GUnixFDList *fds,
+                              GError **error);
+/* The same for one image (with its parents) put into a drive of a running machine. */
+GVariant *vireo_files_collect_image(const char *path, gboolean read_only, const char *folder,
+                                    GUnixFDList *fds, GError **error);

@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "app/ui/checkpoint-pane.h"
+
+#include <adwaita.h>
+#include <glib/gi18n.h>
+
+#include "app/ui/vm-actions.h"
+
+enum { MAX_DEPTH = 64, INDENT = 18 };
+
+typedef struct {
+    char *id, *parent, *name, *kind;
+    gint64 created;
+    gboolean memory, complete, shown;
+} Checkpoint;
+
+struct _VireoCheckpointPane {
+    GtkWidget parent;
+    GtkWidget *box;
+    GtkStack *stack;
+    GtkListBox *list;
+    GtkWidget *rename_entry, *rename_popover;
+    GSimpleActionGroup *actions;
+    VireoVm *vm;
+    GVariant *known; /* what the list was made from */
+    GPtrArray *checkpoints;
+};
+
+G_DEFINE_FINAL_TYPE(VireoCheckpointPane, vireo_checkpoint_pane, GTK_TYPE_WIDGET)
+
+static void free_checkpoint(gpointer data)
+{
+    Checkpoint *c = data;
+    g_free(c->id);
+    g_free(c->parent);
+    g_free(c->name);
+    g_free(c->kind);
+    g_free(c);
+}
+
+static Checkpoint *read_checkpoint(GVariant *v)
+{
+    Checkpoint *c = g_new0(Checkpoint, 1);
+    g_auto(GVariantDict) d;
+    g_variant_dict_init(&d, v);
+    g_variant_dict_lookup(&d, "id", "s", &c->id);
+    g_variant_dict_lookup(&d, "parent", "s", &c->parent);
+    g_variant_dict_lookup(&d, "name", "s", &c->name);
+    g_variant_dict_lookup(&d, "kind", "s", &c->kind);
+    g_variant_dict_lookup(&d, "created", "x", &c->created);
+    g_variant_dict_lookup(&d, "memory", "b", &c->memory);
+    c->complete = TRUE;
+    g_variant_dict_lookup(&d, "complete", "b", &c->complete);
+    return c;
+}
+
+/* ---- rows ---- */
+
+static GtkWidget *make_row(const Checkpoint *c, int depth)
+{
+    GtkWidget *row = adw_action_row_new();
+    g_autoptr(GDateTime) t = g_date_time_new_from_unix_local(c->created / G_USEC_PER_SEC);
+    g_autofree char *when = t ? g_date_time_format(t, "%c") : g_strdup("");
+    const char *kind = !c->complete                            ? _("Being made…")
+                       : g_strcmp0(c->kind, "production") == 0 ? _("Production")
+                       : g_strcmp0(c->kind, "automatic") == 0  ? _("Automatic")
+                       : c->memory                             ? _("With memory")
+                                                               : _("Disks only");
+    g_autofree char *subtitle = g_strdup_printf("%s · %s", kind, when);
+    adw_preferences_row_set_use_markup(ADW_PREFERENCES_ROW(row), FALSE);
+    adw_preferences_row_set_title(ADW_PREFERENCES_ROW(row), c->name ? c->name : c->id);
+    adw_action_row_set_subtitle(ADW_ACTION_ROW(row), subtitle);
+    gtk_widget_set_margin_start(row, depth * INDENT);
+    g_object_set_data_full(G_OBJECT(row), "id", g_strdup(c->id), g_free);
+    g_object_set_data_full(G_OBJECT(row), "name", g_strdup(c->name), g_free);
+    return row;
+}
+
+static void add_children(VireoCheckpointPane *self, const char *parent, int depth)
+{
+    for (guint i = 0; depth < MAX_DEPTH && i < self->checkpoints->len; i++) {
+        Checkpoint *c = self->checkpoints->pdata[i];
+        if (c->shown || !c->id || g_strcmp0(c->parent ? c->parent : "", parent))
+            continue;
+        c->shown = TRUE;
+        gtk_list_box_append(self->list, make_row(c, depth));
+        add_children(self, c->id, depth + 1);
+    }
+}
+
+static void clear_list(VireoCheckpointPane *self)
+{
+    GtkListBoxRow *row;
+    while ((row = gtk_list_box_get_row_at_index(self->list, 0)))
+        gtk_list_box_remove(self->list, GTK_WIDGET(row));
+    g_ptr_array_set_size(self->checkpoints, 0);
+}
+
+static void update_actions(VireoCheckpointPane *self)
+{
+    gboolean on =
+        self->vm && vireo_vm_get_machine(self->vm) && gtk_list_box_get_selected_row(self->list);
+    static const char *const names[] = {"rename", "delete", "delete-subtree"};
+    for (gsize i = 0; i < G_N_ELEMENTS(names); i++)
+        g_simple_action_set_enabled(
+            G_SIMPLE_ACTION(g_action_map_lookup_action(G_ACTION_MAP(self->actions), names[i])), on);
+}
+
+static void show(VireoCheckpointPane *self, GVariant *list)
+{
+    clear_list(self);
+    for (gsize i = 0; list && i < g_variant_n_children(list); i++) {
+        g_autoptr(GVariant) v = g_variant_get_child_value(list, i);
+        g_ptr_array_add(self->checkpoints, read_checkpoint(v));
+    }
+    add_children(self, "", 0);
+    /* Those whose parent is not in the list are roots too. */
+    for (guint i = 0; i < self->checkpoints->len; i++) {
+        Checkpoint *c = self->checkpoints->pdata[i];
+        if (!c->shown && c->id) {
+            c->shown = TRUE;
+            gtk_list_box_append(self->list, make_row(c, 0));
+            add_children(self, c->id, 1);
+        }
+    }
+    gtk_stack_set_visible_child_name(self->stack, self->checkpoints->len ? "list" : "empty");
+    update_actions(self);
+}
+
+void vireo_checkpoint_pane_set_machine(VireoCheckpointPane *self, VireoMachine1 *machine)
+{
+    GVariant *now = machine ? vireo_machine1_get_checkpoints(machine) : NULL;
+    if (now && self->known && g_variant_equal(now, self->known))
+        return;
+    if (!now && !self->known)
+        return;
+    g_clear_pointer(&self->known, g_variant_unref);
+    self->known = now ? g_variant_ref(now) : NULL;
+    show(self, now);
+}
+
+void vireo_checkpoint_pane_set_vm(VireoCheckpointPane *self, VireoVm *vm)
+{
+    g_set_object(&self->vm, vm);
+}
+
+/* ---- actions ---- */
+
+static GObject *selected(VireoCheckpointPane *self)
+{
+    GtkListBoxRow *row = gtk_list_box_get_selected_row(self->list);
+    return row ? G_OBJECT(row) : NULL;
+}
+
+static void delete_selected(VireoCheckpointPane *self, gboolean subtree)
+{
+    GObject *row = selected(self);
+    if (row)
+        vireo_vm_call(self->vm, "DeleteCheckpoint",
+                      g_variant_new("(sb)", g_object_get_data(row, "id"), subtree),
+                      _("The checkpoint was not deleted"));
+}
+
+static void delete_one(gpointer data)
+{
+    delete_selected(data, FALSE);
+}
+
+static void delete_subtree(gpointer data)
+{
+    delete_selected(data, TRUE);
+}
+
+static void do_delete(GSimpleAction *action, GVariant *parameter, gpointer data)
+{
+    vireo_ask(data, _("Delete the Checkpoint?"),
+              _("The machine keeps its present state. The checkpoint cannot be brought back."),
+              _("_Delete"), TRUE, G_CALLBACK(delete_one), data, NULL);
+}
+
+static void do_delete_subtree(GSimpleAction *action, GVariant *parameter, gpointer data)
+{
+    vireo_ask(data, _("Delete the Checkpoint and All After It?"),
+              _("The machine keeps its present state. The checkpoints cannot be brought back."),
+              _("_Delete"), TRUE, G_CALLBACK(delete_subtree), data, NULL);
+}
+
+static void on_renamed(GtkEntry *entry, VireoCheckpointPane *self)
+{
+    GObject *row = selected(self);
+    const char *name = gtk_editable_get_text(GTK_EDITABLE(entry));
+    gtk_popover_popdown(GTK_POPOVER(self->rename_popover));
+    if (row && *name)
+        vireo_vm_call(self->vm, "RenameCheckpoint",
+                      g_variant_new("(ss)", g_object_get_data(row, "id"), name),
+                      _("The checkpoint was not renamed"));
+}
+
+static void do_rename(GSimpleAction *action, GVariant *parameter, gpointer data)
+{
+    VireoCheckpointPane *self = data;
+    GObject *row = selected(self);
+    if (!row)
+        return;
+    const char *name = g_object_get_data(row, "name");
+    gtk_editable_set_text(GTK_EDITABLE(self->rename_entry), name ? name : "");
+    gtk_popover_popup(GTK_POPOVER(self->rename_popover));
+    gtk_widget_grab_focus(self->rename_entry);
+}
+
+gboolean vireo_checkpoint_pane_can_revert(VireoCheckpointPane *self)
+{
+    return FALSE;
+}
+
+void vireo_checkpoint_pane_revert(VireoCheckpointPane *self)
+{
+}
+
+static const GActionEntry entries[] = {
+    {"rename", do_rename}, {"delete", do_delete}, {"delete-subtree", do_delete_subtree}};
+
+/* ---- the widget ---- */
+
+static void vireo_checkpoint_pane_dispose(GObject *object)
+{
+    VireoCheckpointPane *self = VIREO_CHECKPOINT_PANE(object);
+    g_clear_pointer(&self->box, gtk_widget_unparent);
+    g_clear_object(&self->vm);
+    g_clear_object(&self->actions);
+    g_clear_pointer(&self->known, g_variant_unref);
+    g_clear_pointer(&self->checkpoints, g_ptr_array_unref);
+    G_OBJECT_CLASS(vireo_checkpoint_pane_parent_class)->dispose(object);
+}
+
+static void vireo_checkpoint_pane_class_init(VireoCheckpointPaneClass *klass)
+{
+    GtkWidgetClass *widget = GTK_WIDGET_CLASS(klass);
+    G_OBJECT_CLASS(klass)->dispose = vireo_checkpoint_pane_dispose;
+    gtk_widget_class_set_layout_manager_type(widget, GTK_TYPE_BIN_LAYOUT);
+    gtk_widget_class_set_template_from_resource(widget, "/org/vireo/Vireo/ui/checkpoint-pane.ui");
+    gtk_widget_class_bind_template_child(widget, VireoCheckpointPane, box);
+    gtk_widget_class_bind_template_child(widget, VireoCheckpointPane, stack);
+    gtk_widget_class_bind_template_child(widget, VireoCheckpointPane, list);
+    gtk_widget_class_bind_template_child(widget, VireoCheckpointPane, rename_entry);
+    gtk_widget_class_bind_template_child(widget, VireoCheckpointPane, rename_popover);
+}
+
+static void vireo_checkpoint_pane_init(VireoCheckpointPane *self)
+{
+    self->checkpoints = g_ptr_array_new_with_free_func(free_checkpoint);
+    self->actions = g_simple_action_group_new();
+    g_action_map_add_action_entries(G_ACTION_MAP(self->actions), entries, G_N_ELEMENTS(entries),
+                                    self);
+    gtk_widget_init_template(GTK_WIDGET(self));
+    gtk_widget_insert_action_group(GTK_WIDGET(self), "checkpoint", G_ACTION_GROUP(self->actions));
+    g_signal_connect(self->rename_entry, "activate", G_CALLBACK(on_renamed), self);
+    g_signal_connect_swapped(self->list, "row-selected", G_CALLBACK(update_actions), self);
+    update_actions(self);
+}

@@ -1,0 +1,443 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "app/ui/console-window.h"
+
+#include <glib/gi18n.h>
+
+#include "app/error.h"
+#include "app/files.h"
+#include "app/ui/checkpoint-pane.h"
+#include "app/ui/choose-file.h"
+#include "app/ui/keymap.h"
+#include "app/ui/screen.h"
+#include "app/ui/share.h"
+#include "app/ui/type-text.h"
+#include "app/ui/vm-actions.h"
+
+enum { ACTIVITY_MS = 1000, FULLSCREEN_EDGE = 3, FULLSCREEN_LEAVE = 80 };
+
+struct _VireoConsoleWindow {
+    AdwApplicationWindow parent;
+    VireoVm *vm;
+    GSettings *settings;
+    GtkWidget *header;
+    AdwWindowTitle *title;
+    GtkRevealer *toolbar;
+    GtkInfoBar *info;
+    GtkLabel *info_label;
+    AdwToastOverlay *toasts;
+    AdwFlap *flap;
+    GtkStack *stack;
+    AdwStatusPage *off_page;
+    GtkWidget *start_button;
+    GtkSpinner *spinner;
+    VireoScreen *screen;
+    GtkWidget *overlay;
+    GtkRevealer *leave_bar;
+    GtkLabel *leave_title;
+    VireoCheckpointPane *checkpoints;
+    GtkWidget *status;
+    GtkLabel *state_label, *keyboard_label, *session_label;
+    GtkWidget *pointer_icon, *disk_icon, *network_icon;
+    VireoConsole *console; /* borrowed from the machine: only compared */
+};
+
+G_DEFINE_FINAL_TYPE(VireoConsoleWindow, vireo_console_window, ADW_TYPE_APPLICATION_WINDOW)
+
+/* ---- what is shown ---- */
+
+static void toast(VireoConsoleWindow *self, const char *text)
+{
+    g_autofree char *escaped = g_markup_escape_text(text, -1);
+    adw_toast_overlay_add_toast(self->toasts, adw_toast_new(escaped));
+}
+
+static void update_off_page(VireoConsoleWindow *self)
+{
+    VireoVmState state = vireo_vm_get_state(self->vm);
+    const char *reason = vireo_vm_get_reason(self->vm);
+    g_autofree char *text = vireo_vm_describe(self->vm);
+    g_autofree char *description = reason ? g_markup_escape_text(reason, -1) : NULL;
+    gboolean busy =
+        state == VIREO_VM_STARTING || state == VIREO_VM_STOPPING || state == VIREO_VM_SAVING;
+    adw_status_page_set_title(self->off_page, text);
+    adw_status_page_set_description(self->off_page, description);
+    adw_status_page_set_icon_name(self->off_page, state == VIREO_VM_CRASHED
+                                                      ? "dialog-warning-symbolic"
+                                                      : "computer-symbolic");
+    gtk_widget_set_visible(self->start_button, !busy);
+    gtk_widget_set_visible(GTK_WIDGET(self->spinner), busy);
+    gtk_spinner_set_spinning(self->spinner, busy);
+}
+
+static void update_screen(VireoConsoleWindow *self)
+{
+    VireoConsole *console = vireo_vm_get_console(self->vm);
+    if (console != self->console) {
+        self->console = console;
+        vireo_screen_set_console(self->screen, console);
+    }
+    gtk_stack_set_visible_child_name(
+        self->stack, console && vireo_console_get_surface(console) ? "screen" : "off");
+}
+
+static void update_keyboard(VireoConsoleWindow *self)
+{
+    gboolean captured = vireo_screen_is_captured(self->screen);
+    const char *text = !self->console ? ""
+                       : captured ? _("Keyboard captured: press and release Ctrl+Alt to free it")
+                                  : _("Click the screen or press Enter in it to type");
+    gtk_label_set_text(self->keyboard_label, text);
+    gtk_widget_set_tooltip_text(GTK_WIDGET(self->keyboard_label), text);
+}
+
+static void update_status(VireoConsoleWindow *self)
+{
+    VireoMachine1 *m = vireo_vm_get_machine(self->vm);
+    g_autofree char *state = vireo_vm_describe(self->vm);
+    const char *backend = m ? vireo_machine1_get_backend(m) : NULL;
+    GVariant *adapters = m ? vireo_machine1_get_adapters(m) : NULL;
+    GVariant *disks = m ? vireo_machine1_get_disks(m) : NULL;
+    gtk_label_set_text(self->state_label, state);
+    gtk_widget_set_visible(self->pointer_icon, m != NULL);
+    gtk_widget_set_visible(self->network_icon, adapters && g_variant_n_children(adapters));
+    gtk_widget_set_visible(self->disk_icon, disks && g_variant_n_children(disks));
+    gtk_label_set_text(self->session_label, !m || !backend || !*backend ? ""
+                                            : !strcmp(backend, "kvm")
+                                                ? _("Basic session")
+                                                : _("Basic session · software processor"));
+}
+
+static void set_enabled(VireoConsoleWindow *self, const char *name, gboolean enabled)
+{
+    gtk_widget_action_set_enabled(GTK_WIDGET(self), name, enabled);
+}
+
+static void update(VireoConsoleWindow *self)
+{
+    gboolean on = vireo_vm_get_console(self->vm) != NULL;
+    VireoMachine1 *m = vireo_vm_get_machine(self->vm);
+    gtk_window_set_title(GTK_WINDOW(self), vireo_vm_get_name(self->vm));
+    adw_window_title_set_title(self->title, vireo_vm_get_name(self->vm));
+    gtk_label_set_text(self->leave_title, vireo_vm_get_name(self->vm));
+    update_off_page(self);
+    update_screen(self);
+    update_keyboard(self);
+    update_status(self);
+    vireo_checkpoint_pane_set_machine(self->checkpoints, m);
+    static const char *const needs_console[] = {"win.ctrl-alt-del",    "win.keys",
+                                                "win.type-text",       "win.screenshot",
+                                                "win.copy-screenshot", "win.share"};
+    for (gsize i = 0; i < G_N_ELEMENTS(needs_console); i++)
+        set_enabled(self, needs_console[i], on);
+    set_enabled(self, "win.insert-disc", m != NULL);
+    set_enabled(self, "win.eject-disc", m != NULL);
+    set_enabled(self, "win.revert", vireo_checkpoint_pane_can_revert(self->checkpoints));
+    set_enabled(self, "win.enhanced", FALSE);
+}
+
+/* ---- keyboard ---- */
+
+static gboolean on_key_pressed(GtkEventControllerKey *c, guint keyval, guint keycode,
+                               GdkModifierType state, VireoConsoleWindow *self)
+{
+    return vireo_screen_handle_key(self->screen, keycode, TRUE,
+                                   gtk_event_controller_get_current_event(GTK_EVENT_CONTROLLER(c)));
+}
+
+static void on_key_released(GtkEventControllerKey *c, guint keyval, guint keycode,
+                            GdkModifierType state, VireoConsoleWindow *self)
+{
+    vireo_screen_handle_key(self->screen, keycode, FALSE,
+                            gtk_event_controller_get_current_event(GTK_EVENT_CONTROLLER(c)));
+}
+
+static void ctrl_alt_del(GtkWidget *widget, const char *name, GVariant *parameter)
+{
+    static const guint keys[] = {QNUM_CTRL, QNUM_ALT, QNUM_DELETE};
+    VireoConsole *console = VIREO_CONSOLE_WINDOW(widget)->console;
+    if (console)
+        vireo_console_combination(console, keys, G_N_ELEMENTS(keys));
+}
+
+/* The target is the keys' codes with blanks between. */
+static void send_keys(GtkWidget *widget, const char *name, GVariant *parameter)
+{
+    VireoConsole *console = VIREO_CONSOLE_WINDOW(widget)->console;
+    g_auto(GStrv) words = g_strsplit(g_variant_get_string(parameter, NULL), " ", 8);
+    guint keys[8], n = 0;
+    for (; words[n] && n < G_N_ELEMENTS(keys); n++)
+        keys[n] = (guint)g_ascii_strtoull(words[n], NULL, 10);
+    if (console)
+        vireo_console_combination(console, keys, n);
+}
+
+static void type_text(GtkWidget *widget, const char *name, GVariant *parameter)
+{
+    VireoConsoleWindow *self = VIREO_CONSOLE_WINDOW(widget);
+    if (self->console)
+        gtk_window_present(vireo_type_text_new(self->console, GTK_WINDOW(self)));
+}
+
+/* ---- media and screenshots ---- */
+
+static void on_disc_chosen(const char *path, gpointer data)
+{
+    VireoConsoleWindow *self = data;
+    g_autoptr(GError) error = NULL;
+    g_autoptr(GUnixFDList) fds = g_unix_fd_list_new();
+    GVariant *files = vireo_files_collect_image(path, TRUE, "/", fds, &error);
+    if (!files) {
+        vireo_vm_fail(self->vm, _("The disc was not inserted"), error);
+        return;
+    }
+    vireo_vm_call_with_files(self->vm, "InsertMedia", g_variant_new("(ss@a(sh))", "", path, files),
+                             fds, _("The disc was not inserted"));
+}
+
+static void insert_disc(GtkWidget *widget, const char *name, GVariant *parameter)
+{
+    vireo_choose_file(GTK_WINDOW(widget), _("Insert Disc Image"), VIREO_FILE_ISO, FALSE, NULL,
+                      on_disc_chosen, widget);
+}
+
+static void eject_disc(GtkWidget *widget, const char *name, GVariant *parameter)
+{
+    vireo_vm_call(VIREO_CONSOLE_WINDOW(widget)->vm, "EjectMedia", g_variant_new("(sb)", "", FALSE),
+                  _("The disc was not ejected"));
+}
+
+static void on_screenshot_chosen(const char *path, gpointer data)
+{
+    VireoConsoleWindow *self = data;
+    g_autoptr(GdkTexture) shot = self->console ? vireo_console_snapshot(self->console, 0, 0) : NULL;
+    if (shot && gdk_texture_save_to_png(shot, path))
+        toast(self, _("The screenshot was saved"));
+    else
+        vireo_show_failure(GTK_WIDGET(self), _("The screenshot was not saved"),
+                           _("The file could not be written. Choose another folder."));
+}
+
+static void screenshot(GtkWidget *widget, const char *name, GVariant *parameter)
+{
+    VireoConsoleWindow *self = VIREO_CONSOLE_WINDOW(widget);
+    g_autofree char *suggestion = g_strdup_printf("%s.png", vireo_vm_get_name(self->vm));
+    g_strdelimit(suggestion, "/", '-');
+    vireo_choose_file(GTK_WINDOW(widget), _("Save Screenshot"), VIREO_FILE_PNG, TRUE, suggestion,
+                      on_screenshot_chosen, widget);
+}
+
+static void copy_screenshot(GtkWidget *widget, const char *name, GVariant *parameter)
+{
+    VireoConsoleWindow *self = VIREO_CONSOLE_WINDOW(widget);
+    g_autoptr(GdkTexture) shot = self->console ? vireo_console_snapshot(self->console, 0, 0) : NULL;
+    if (!shot)
+        return;
+    gdk_clipboard_set_texture(gtk_widget_get_clipboard(widget), shot);
+    toast(self, _("The screenshot was copied"));
+}
+
+static void share(GtkWidget *widget, const char *name, GVariant *parameter)
+{
+    VireoConsoleWindow *self = VIREO_CONSOLE_WINDOW(widget);
+    gtk_window_present(vireo_share_new(self->vm, GTK_WINDOW(self)));
+}
+
+static void revert(GtkWidget *widget, const char *name, GVariant *parameter)
+{
+    vireo_checkpoint_pane_revert(VIREO_CONSOLE_WINDOW(widget)->checkpoints);
+}
+
+/* ---- view ---- */
+
+static void toggle_fullscreen(GtkWidget *widget, const char *name, GVariant *parameter)
+{
+    if (gtk_window_is_fullscreen(GTK_WINDOW(widget)))
+        gtk_window_unfullscreen(GTK_WINDOW(widget));
+    else
+        gtk_window_fullscreen(GTK_WINDOW(widget));
+}
+
+static void on_fullscreened(VireoConsoleWindow *self)
+{
+    gboolean full = gtk_window_is_fullscreen(GTK_WINDOW(self));
+    gtk_widget_set_visible(self->header, !full);
+    gtk_widget_set_visible(GTK_WIDGET(self->toolbar), !full);
+    gtk_widget_set_visible(self->status, !full);
+    gtk_widget_set_visible(GTK_WIDGET(self->leave_bar), full);
+    gtk_revealer_set_reveal_child(self->leave_bar, FALSE);
+    if (full)
+        toast(self, _("Full screen. The way back: Ctrl+Alt, then F11, or the upper edge."));
+}
+
+static void on_motion(GtkEventControllerMotion *c, double x, double y, VireoConsoleWindow *self)
+{
+    if (!gtk_window_is_fullscreen(GTK_WINDOW(self)))
+        return;
+    if (y <= FULLSCREEN_EDGE)
+        gtk_revealer_set_reveal_child(self->leave_bar, TRUE);
+    else if (y > FULLSCREEN_LEAVE)
+        gtk_revealer_set_reveal_child(self->leave_bar, FALSE);
+}
+
+static void on_zoom_changed(VireoConsoleWindow *self)
+{
+    g_autofree char *zoom = g_settings_get_string(self->settings, "zoom");
+    vireo_screen_set_zoom(self->screen, strcmp(zoom, "actual") ? VIREO_ZOOM_FIT : VIREO_ZOOM_1TO1);
+}
+
+static void toggle_enhanced(GtkWidget *widget, const char *name, GVariant *parameter)
+{
+}
+
+/* ---- closing ---- */
+
+static gboolean vireo_console_window_close_request(GtkWindow *window)
+{
+    VireoConsoleWindow *self = VIREO_CONSOLE_WINDOW(window);
+    if (vireo_vm_is_active(self->vm) && !g_settings_get_boolean(self->settings, "told-runs-on")) {
+        GApplication *app = g_application_get_default();
+        GtkWindow *library = NULL;
+        for (GList *l = gtk_application_get_windows(GTK_APPLICATION(app)); l; l = l->next)
+            if (l->data != window)
+                library = l->data;
+        GtkWidget *dialog = adw_message_dialog_new(
+            library, _("The Machine Runs On"),
+            _("Closing its window leaves a virtual machine running. Open it again from the list, "
+              "or shut it down there."));
+        adw_message_dialog_add_response(ADW_MESSAGE_DIALOG(dialog), "close", _("_Understood"));
+        gtk_window_set_application(GTK_WINDOW(dialog), GTK_APPLICATION(app));
+        gtk_window_present(GTK_WINDOW(dialog));
+        g_settings_set_boolean(self->settings, "told-runs-on", TRUE);
+    }
+    return GTK_WINDOW_CLASS(vireo_console_window_parent_class)->close_request(window);
+}
+
+static void on_ended(VireoVm *vm, const char *reason, VireoConsoleWindow *self)
+{
+    if (*reason) {
+        gtk_label_set_text(self->info_label, reason);
+        gtk_info_bar_set_message_type(self->info, GTK_MESSAGE_WARNING);
+        gtk_info_bar_set_revealed(self->info, TRUE);
+    }
+}
+
+static void on_info_response(GtkInfoBar *bar, int response)
+{
+    gtk_info_bar_set_revealed(bar, FALSE);
+}
+
+static void on_changed(VireoConsoleWindow *self)
+{
+    if (vireo_vm_get_state(self->vm) == VIREO_VM_STARTING)
+        gtk_info_bar_set_revealed(self->info, FALSE);
+    update(self);
+}
+
+static void vireo_console_window_dispose(GObject *object)
+{
+    VireoConsoleWindow *self = VIREO_CONSOLE_WINDOW(object);
+    if (self->vm)
+        g_signal_handlers_disconnect_by_data(self->vm, self);
+    if (self->settings)
+        g_signal_handlers_disconnect_by_data(self->settings, self);
+    g_clear_object(&self->vm);
+    g_clear_object(&self->settings);
+    G_OBJECT_CLASS(vireo_console_window_parent_class)->dispose(object);
+}
+
+#define BIND(name) gtk_widget_class_bind_template_child(widget, VireoConsoleWindow, name)
+
+static void vireo_console_window_class_init(VireoConsoleWindowClass *klass)
+{
+    GtkWidgetClass *widget = GTK_WIDGET_CLASS(klass);
+    G_OBJECT_CLASS(klass)->dispose = vireo_console_window_dispose;
+    GTK_WINDOW_CLASS(klass)->close_request = vireo_console_window_close_request;
+    g_type_ensure(VIREO_TYPE_SCREEN);
+    g_type_ensure(VIREO_TYPE_CHECKPOINT_PANE);
+    gtk_widget_class_set_template_from_resource(widget, "/org/vireo/Vireo/ui/console-window.ui");
+    BIND(header);
+    BIND(title);
+    BIND(toolbar);
+    BIND(info);
+    BIND(info_label);
+    BIND(toasts);
+    BIND(flap);
+    BIND(stack);
+    BIND(off_page);
+    BIND(start_button);
+    BIND(spinner);
+    BIND(screen);
+    BIND(overlay);
+    BIND(leave_bar);
+    BIND(leave_title);
+    BIND(checkpoints);
+    BIND(status);
+    BIND(state_label);
+    BIND(keyboard_label);
+    BIND(session_label);
+    BIND(pointer_icon);
+    BIND(disk_icon);
+    BIND(network_icon);
+    gtk_widget_class_install_action(widget, "win.ctrl-alt-del", NULL, ctrl_alt_del);
+    gtk_widget_class_install_action(widget, "win.keys", "s", send_keys);
+    gtk_widget_class_install_action(widget, "win.type-text", NULL, type_text);
+    gtk_widget_class_install_action(widget, "win.insert-disc", NULL, insert_disc);
+    gtk_widget_class_install_action(widget, "win.eject-disc", NULL, eject_disc);
+    gtk_widget_class_install_action(widget, "win.screenshot", NULL, screenshot);
+    gtk_widget_class_install_action(widget, "win.copy-screenshot", NULL, copy_screenshot);
+    gtk_widget_class_install_action(widget, "win.share", NULL, share);
+    gtk_widget_class_install_action(widget, "win.revert", NULL, revert);
+    gtk_widget_class_install_action(widget, "win.fullscreen", NULL, toggle_fullscreen);
+    gtk_widget_class_install_action(widget, "win.enhanced", NULL, toggle_enhanced);
+}
+
+static void vireo_console_window_init(VireoConsoleWindow *self)
+{
+    gtk_widget_init_template(GTK_WIDGET(self));
+    GtkEventController *motion = gtk_event_controller_motion_new();
+    gtk_event_controller_set_propagation_phase(motion, GTK_PHASE_CAPTURE);
+    g_signal_connect(motion, "motion", G_CALLBACK(on_motion), self);
+    gtk_widget_add_controller(self->overlay, motion);
+    g_signal_connect(self, "notify::fullscreened", G_CALLBACK(on_fullscreened), NULL);
+    g_signal_connect_swapped(self->screen, "capture-changed", G_CALLBACK(update_keyboard), self);
+    g_signal_connect(self->info, "response", G_CALLBACK(on_info_response), NULL);
+}
+
+/* While the keyboard is captured no shortcut of the application's may come first. */
+static void take_keys_first(VireoConsoleWindow *self)
+{
+    GtkEventController *keys = gtk_event_controller_key_new();
+    gtk_event_controller_set_propagation_phase(keys, GTK_PHASE_CAPTURE);
+    g_signal_connect(keys, "key-pressed", G_CALLBACK(on_key_pressed), self);
+    g_signal_connect(keys, "key-released", G_CALLBACK(on_key_released), self);
+    gtk_widget_add_controller(GTK_WIDGET(self), keys);
+}
+
+static void bind_view(VireoConsoleWindow *self)
+{
+    g_autoptr(GAction) zoom = g_settings_create_action(self->settings, "zoom");
+    g_autoptr(GAction) toolbar = g_settings_create_action(self->settings, "toolbar");
+    g_autoptr(GPropertyAction) pane =
+        g_property_action_new("checkpoints", self->flap, "reveal-flap");
+    g_action_map_add_action(G_ACTION_MAP(self), zoom);
+    g_action_map_add_action(G_ACTION_MAP(self), toolbar);
+    g_action_map_add_action(G_ACTION_MAP(self), G_ACTION(pane));
+    g_settings_bind(self->settings, "toolbar", self->toolbar, "reveal-child", G_SETTINGS_BIND_GET);
+    g_signal_connect_swapped(self->settings, "changed::zoom", G_CALLBACK(on_zoom_changed), self);
+    on_zoom_changed(self);
+}
+
+GtkWindow *vireo_console_window_new(GtkApplication *app, VireoVm *vm, GSettings *settings)
+{
+    VireoConsoleWindow *self = g_object_new(VIREO_TYPE_CONSOLE_WINDOW, "application", app, NULL);
+    self->vm = g_object_ref(vm);
+    self->settings = g_object_ref(settings);
+    take_keys_first(self);
+    bind_view(self);
+    vireo_vm_actions_insert(GTK_WIDGET(self), vm);
+    vireo_checkpoint_pane_set_vm(self->checkpoints, vm);
+    g_signal_connect_swapped(vm, "changed", G_CALLBACK(on_changed), self);
+    g_signal_connect(vm, "ended", G_CALLBACK(on_ended), self);
+    update(self);
+    return GTK_WINDOW(self);
+}
