@@ -13,9 +13,7 @@ struct dio {
     struct waiter wait; /* parked: for a page, for room, for a flush */
     struct disk *disk;
     struct disk_req *req;
-    struct dio *prev, *next; /* in flight, oldest first */
     struct dio *qnext;       /* queued, held or deferred */
-    uint64_t seq;
     uint64_t pos, end;       /* next byte to map */
     const struct iovec *iov; /* where `pos` falls */
     size_t iov_off;
@@ -33,6 +31,7 @@ struct sub {
     struct image *img;
     struct meta_page *pin;
     uint64_t off;
+    unsigned parity;
     struct sub *next_free;
     struct iovec iov[DISK_SUB_IOVS];
 };
@@ -42,12 +41,9 @@ struct disk {
     struct sfile_source source;
     bool owns_source;
     struct image *top;
-    struct disk *tracker; /* itself, or the disk whose layers this one borrows */
     unsigned flags;
 
-    struct dio in_flight; /* ring head; of the tracker: its borrowers' requests too */
-    unsigned nin_flight;  /* own requests */
-    uint64_t seq;
+    unsigned nin_flight;
 
     struct dio *queue, **queue_tail; /* submitted while paused */
     unsigned paused;
@@ -65,10 +61,6 @@ struct disk {
     void (*change_fn)(void *ctx);
     void *change_ctx;
 };
-
-uint64_t disk_seq_now(struct disk *d);
-/* UINT64_MAX when nothing is in flight. */
-uint64_t disk_seq_oldest(struct disk *d);
 
 void disk_begin(struct dio *q);
 void disk_release_flushes(struct disk *d);

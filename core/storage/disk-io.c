@@ -15,31 +15,11 @@ static void advance(struct dio *q);
 
 /* ---- lists ---- */
 
-static void link_in_flight(struct disk *d, struct dio *q)
-{
-    struct dio *head = &d->tracker->in_flight;
-    q->seq = ++d->tracker->seq;
-    q->prev = head->prev;
-    q->next = head;
-    head->prev->next = q;
-    head->prev = q;
-    d->nin_flight++;
-}
-
 static void append(struct dio ***tail, struct dio *q)
 {
     q->qnext = NULL;
     **tail = q;
     *tail = &q->qnext;
-}
-
-uint64_t disk_seq_now(struct disk *d)
-{
-    return d->seq;
-}
-uint64_t disk_seq_oldest(struct disk *d)
-{
-    return d->in_flight.next == &d->in_flight ? UINT64_MAX : d->in_flight.next->seq;
 }
 
 /* ---- the end of a request ---- */
@@ -58,8 +38,6 @@ static void tell(struct dio *q)
     struct disk *d = q->disk;
     struct disk_req *r = q->req;
     int status = q->status;
-    q->prev->next = q->next;
-    q->next->prev = q->prev;
     d->nin_flight--;
     free(q);
     r->done(r, status);
@@ -233,6 +211,7 @@ static void piece_done(struct sfile_req *r, int status)
     struct dio *q = s->dio;
     if (r->op != SFILE_READ)
         s->img->unflushed = true;
+    image_io_end(s->img, s->parity);
     if (s->pin)
         s->img->ops->wrote(s->img, s->off, r->length, s->pin, status == 0);
     if (status && !q->status)
@@ -303,6 +282,7 @@ static void issue(struct dio *q, struct image *img, enum sfile_op op, struct map
     s->img = img;
     s->pin = m->pin;
     s->off = q->pos;
+    s->parity = image_io_begin(img);
     q->pending++;
     q->pos += len;
     sfile_submit(img->file, &s->io);
@@ -350,7 +330,13 @@ static void step_change(struct dio *q)
     enum map_kind k = write ? img->ops->map_write(img, q->pos, &m)
                             : img->ops->map_zero(img, q->pos, unmap, discard, &m);
     switch (k) {
-    case MAP_DATA: issue(q, img, write ? SFILE_WRITE : unmap ? SFILE_PUNCH : SFILE_ZERO, &m); break;
+    case MAP_DATA:
+        issue(q, img,
+              write                           ? SFILE_WRITE
+              : unmap && !img->keep_allocated ? SFILE_PUNCH
+                                              : SFILE_ZERO,
+              &m);
+        break;
     case MAP_LOAD: park_for_page(q, img, m.at); break;
     case MAP_WAIT: park_for_image(q, img); break;
     case MAP_ERROR: q->status = (int)m.at; break;
@@ -399,7 +385,7 @@ void disk_begin(struct dio *q)
 {
     struct disk *d = q->disk;
     struct disk_req *r = q->req;
-    link_in_flight(d, q);
+    d->nin_flight++;
     q->status = validate(d, r);
     q->pos = r->op == DISK_FLUSH ? 0 : r->offset;
     q->end = q->pos + (r->op == DISK_FLUSH ? 0 : r->length);

@@ -22,13 +22,35 @@ bool image_lock(struct sfile *file, enum sfile_lock kind, err *e)
     return err_errno(e, rc, "Could not lock %s", file->name);
 }
 
+/* By content. A VHD without its footer's copy in front is told by the footer at its end. */
+static enum disk_format probe(struct sfile *f, err *e)
+{
+    uint8_t head[8];
+    uint64_t size = sfile_size(f);
+    if (sfile_read(f, 0, head, sizeof head) != 0)
+        return DISK_FORMAT_RAW;
+    if (!memcmp(head, "vhdxfile", 8))
+        return DISK_FORMAT_VHDX;
+    if (!memcmp(head, "conectix", 8))
+        return DISK_FORMAT_VHD;
+    if (size >= 511 && sfile_read(f, align_up(size, 512) - 512, head, sizeof head) == 0 &&
+        !memcmp(head, "conectix", 8))
+        return DISK_FORMAT_VHD;
+    return DISK_FORMAT_RAW;
+}
+
 struct image *image_open(struct sfile *file, enum disk_format format, unsigned flags,
                          struct loop *loop, err *e)
 {
     struct image *img = NULL;
     enum sfile_lock kind = file->read_only ? SFILE_SHARED : SFILE_EXCLUSIVE;
-    if ((flags & DISK_OPEN_NO_LOCK) || image_lock(file, kind, e))
-        img = raw_open(file, loop, e);
+    if ((flags & DISK_OPEN_NO_LOCK) || image_lock(file, kind, e)) {
+        if (format == DISK_FORMAT_AUTO)
+            format = probe(file, e);
+        img = format == DISK_FORMAT_VHDX  ? vhdx_open(file, loop, e)
+              : format == DISK_FORMAT_VHD ? vhd_open(file, loop, e)
+                                          : raw_open(file, loop, e);
+    }
     if (!img) {
         sfile_close(file);
         return NULL;
@@ -36,11 +58,6 @@ struct image *image_open(struct sfile *file, enum disk_format format, unsigned f
     if (flags & DISK_OPEN_DIRECT)
         file->ops->set_direct(file, img->logical_sector);
     return img;
-}
-
-bool chain_open_parents(struct image *img, struct sfile_source *s, unsigned flags, err *e)
-{
-    return true;
 }
 
 static struct disk *disk_new(struct loop *loop, err *e)
@@ -51,8 +68,6 @@ static struct disk *disk_new(struct loop *loop, err *e)
         return NULL;
     }
     d->loop = loop;
-    d->tracker = d;
-    d->in_flight.prev = d->in_flight.next = &d->in_flight;
     d->queue_tail = &d->queue;
     d->held_tail = &d->held;
     d->deferred_tail = &d->deferred;
@@ -82,8 +97,6 @@ static bool open_layers(struct disk *d, const struct disk_open_params *p, err *e
         return false;
     if (!(p->flags & DISK_OPEN_NO_PARENT) && !chain_open_parents(d->top, &d->source, p->flags, e))
         return false;
-    for (struct image *img = d->top; img; img = img->parent)
-        img->tracker = d;
     return true;
 }
 
@@ -118,7 +131,6 @@ struct disk *disk_view(struct disk *owner, struct image *top, err *e)
     struct disk *d = disk_new(owner->loop, e);
     if (!d)
         return NULL;
-    d->tracker = owner->tracker;
     d->source = owner->source;
     d->top = top;
     return d;
@@ -191,6 +203,28 @@ void disk_get_info(const struct disk *d, struct disk_info *out)
     };
     for (const struct image *p = t->parent; p; p = p->parent)
         out->depth++;
+}
+
+static void note_drained(void *ctx)
+{
+    *(bool *)ctx = true;
+}
+
+bool disk_resize(struct disk *d, uint64_t size, bool force, err *e)
+{
+    bool drained = false;
+    if (d->top->read_only)
+        return err_set(e, ERR_READ_ONLY, "%s is open for reading alone", d->top->file->name);
+    disk_pause(d, note_drained, &drained);
+    while (!drained)
+        loop_turn(d->loop, -1);
+    int rc = image_flush_sync(d->top);
+    bool ok = rc == 0 ? d->top->ops->resize(d->top, size, force, e)
+                      : err_errno(e, rc, "Could not resize %s", d->top->file->name);
+    disk_resume(d);
+    if (ok && d->change_fn)
+        d->change_fn(d->change_ctx);
+    return ok;
 }
 
 void disk_set_change_fn(struct disk *d, void (*fn)(void *ctx), void *ctx)

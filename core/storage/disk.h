@@ -122,6 +122,10 @@ void disk_unplug(struct disk *d);
 void disk_pause(struct disk *d, void (*drained)(void *ctx), void *ctx);
 void disk_resume(struct disk *d);
 
+/* Changes the virtual size of a disk in use: requests are held back meanwhile, and the loop turned.
+ * Shrinking refuses (ERR_STATE) if the layer has data beyond the new end, unless `force`. */
+bool disk_resize(struct disk *d, uint64_t size, bool force, err *e);
+
 /* For tools and tests: submit and turn the loop until done. Returns 0 or a positive errno. */
 int disk_read_sync(struct disk *d, uint64_t offset, void *buf, size_t len);
 int disk_write_sync(struct disk *d, uint64_t offset, const void *buf, size_t len);

@@ -500,8 +500,8 @@ struct sfile *hostfile_new(int fd, char *name, bool read_only, struct aio *a, er
         return NULL;
     }
     f->base.is_device = S_ISBLK(st.st_mode);
-    f->slot = a->ops->add_file(a, fd);
-    if (f->slot < 0) {
+    f->slot = a ? a->ops->add_file(a, fd) : -1;
+    if (a && f->slot < 0) {
         err_errno(e, -f->slot, "Could not use %s for disk I/O", name);
         host_close(&f->base);
         return NULL;

@@ -8,7 +8,8 @@
 #include "core/storage/disk.h"
 #include "core/storage/sfile.h"
 
-/* Takes `fd` and `name` (malloc'ed), also on error. `a` is borrowed for the file's life. */
+/* Takes `fd` and `name` (malloc'ed), also on error. `a` is borrowed for the file's life;
+ * NULL: for synchronous use alone. */
 struct sfile *hostfile_new(int fd, char *name, bool read_only, struct aio *a, err *e);
 
 /* A source over an opener (borrowed); owns its aio. False on error. */

@@ -5,8 +5,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "core/storage/disk-internal.h"
-
 /* How long written metadata may stay in memory when nobody flushes. */
 static const uint64_t commit_delay_ns = 1000000000;
 
@@ -140,11 +138,10 @@ int image_flush_sync(struct image *img)
     return s.status;
 }
 
-uint64_t image_now(struct image *img)
+bool image_epoch_passed(struct image *img, uint64_t epoch)
 {
-    return img->tracker ? disk_seq_now(img->tracker) : 0;
-}
-uint64_t image_oldest(struct image *img)
-{
-    return img->tracker ? disk_seq_oldest(img->tracker) : UINT64_MAX;
+    /* An epoch ends when the one before it has no I/O left. */
+    while (img->epoch <= epoch + 1 && img->io[(img->epoch + 1) & 1] == 0)
+        img->epoch++;
+    return img->epoch > epoch + 1;
 }

@@ -14,6 +14,7 @@
 #include "core/storage/sfile.h"
 
 struct image;
+struct parent_ref;
 
 enum map_kind {
     MAP_DATA,   /* [at, at + len) of the file */
@@ -52,6 +53,11 @@ struct image_ops {
     bool (*pending)(const struct image *img);
     /* Changes the virtual size; drained. `force`: data beyond the end may be lost. */
     bool (*resize)(struct image *img, uint64_t size, bool force, err *e);
+    /* See format.h; NULL where the format has no differencing images. */
+    bool (*identity)(struct image *img, struct guid *out);
+    bool (*parent_ref)(struct image *img, struct parent_ref *out, err *e);
+    bool (*set_parent)(struct image *img, const char *path, const char *absolute,
+                       const struct guid *id, const struct guid *id2, err *e);
     /* Frees the image and closes its file. */
     void (*destroy)(struct image *img);
 };
@@ -62,13 +68,15 @@ struct image {
     struct meta meta; /* buckets == NULL: none */
     struct loop *loop;
     struct image *parent; /* owned; NULL: none (or not opened) */
-    struct disk *tracker; /* whose requests may have I/O to this image in flight; NULL: nobody's */
+    /* I/O in flight to this file by parity of the epoch in which it was mapped. */
+    uint64_t epoch;
+    unsigned io[2];
 
     enum disk_format format;
     enum disk_type type;
     uint64_t size;
     uint32_t logical_sector, physical_sector, block_size, discard_granularity;
-    bool read_only, zeroes_after_discard;
+    bool read_only, zeroes_after_discard, keep_allocated;
     struct guid disk_id;
 
     /* committing */
@@ -104,12 +112,25 @@ void image_settled(struct image *img, int status);
  */
 int image_flush_sync(struct image *img);
 
-/* A number for "now" and the oldest request that may still refer to what was mapped before. */
-uint64_t image_now(struct image *img);
-uint64_t image_oldest(struct image *img);
+/* I/O is counted from being mapped to being done, so that space is not used again too early. */
+static inline unsigned image_io_begin(struct image *img)
+{
+    unsigned parity = img->epoch & 1;
+    img->io[parity]++;
+    return parity;
+}
+static inline void image_io_end(struct image *img, unsigned parity)
+{
+    img->io[parity]--;
+}
+/* Whether all I/O that was mapped in `epoch` (a former img->epoch) or before is done. */
+bool image_epoch_passed(struct image *img, uint64_t epoch);
 
 /* ---- formats ---- */
 
+/* On failure the file stays the caller's. */
 struct image *raw_open(struct sfile *file, struct loop *loop, err *e);
+struct image *vhdx_open(struct sfile *file, struct loop *loop, err *e);
+struct image *vhd_open(struct sfile *file, struct loop *loop, err *e);
 
 #endif

@@ -221,7 +221,7 @@ struct meta_page *meta_take_dirty(struct meta *m)
     while (m->dirty) {
         struct meta_page *p = m->dirty;
         m->dirty = p->dirty_next;
-        p->dirty_next = out;
+        p->taken_next = out;
         p->dirty = false;
         meta_pin(p);
         out = p;

@@ -34,6 +34,7 @@ struct meta_page {
     struct meta_page *hash_next;
     struct meta_page *lru_prev, *lru_next;
     struct meta_page *dirty_next;
+    struct meta_page *taken_next; /* see meta_take_dirty */
     struct meta *meta;
     struct sfile_req io;
     struct iovec iov;
@@ -77,7 +78,7 @@ static inline void meta_unpin(struct meta_page *p)
 }
 /* To be called after a page's bytes were changed. */
 void meta_dirty(struct meta *m, struct meta_page *p);
-/* Takes the list of dirty pages, each pinned and clean now, oldest first. */
+/* Takes the dirty pages, each pinned and clean now, linked by taken_next, oldest first. */
 struct meta_page *meta_take_dirty(struct meta *m);
 /* Drops every page that is clean and not pinned, so that the file is read again. */
 void meta_forget(struct meta *m);

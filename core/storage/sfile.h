@@ -36,6 +36,7 @@ struct sfile_req {
     struct iovec *iov; /* READ, WRITE */
     int iovcnt;
     void (*done)(struct sfile_req *r, int status);
+    void *ctx;          /* the caller's */
     struct sfile *file; /* set by sfile_submit; this and below is the file's */
     uint64_t priv[16];
 };
