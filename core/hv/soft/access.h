@@ -40,6 +40,13 @@ void soft_write(struct soft_vp *vp, const struct insn *i, uint64_t lin, const vo
 /* Faults as a write of that size would, and changes nothing. */
 void soft_probe_write(struct soft_vp *vp, const struct insn *i, uint64_t lin, unsigned size);
 
+/*
+ * Read-modify-write: a pointer to operate on (with host LOCK if the guest's is), then commit. For
+ * what the TLB does not hold: soft_hit_write() first.
+ */
+void *soft_rmw_slow(struct soft_vp *vp, const struct insn *i, uint64_t lin, unsigned size);
+void soft_rmw_commit(struct soft_vp *vp, const struct insn *i, unsigned size);
+
 static inline struct soft_tlbe *soft_tlbe(struct soft_vp *vp, uint64_t lin)
 {
     return &vp->tlb[(lin >> 12) & (SOFT_TLB_SIZE - 1)];

@@ -205,17 +205,19 @@ struct soft_vp {
     uint64_t pdpte[4]; /* PAE paging: loaded by CR3 writes */
 
     /* Events. */
-    bool exc_pending, exc_has_error,
-        exc_soft;    /* exc_soft: INT n, INT3, INTO (rip is the next one's) */
+    bool exc_pending, exc_has_error;
     bool delivering; /* an exception or interrupt is being delivered */
     uint8_t exc_vector, deliver_vector;
     uint32_t exc_error;
+    bool stopped; /* by soft_stop: the run ends */
     bool nmi_blocked, nmi_pending;
+    unsigned pauses;     /* PAUSEs since the last yield */
+    uint64_t far_sp;     /* scratch of far calls */
     uint8_t shadow;      /* 1 STI, 2 MOV SS: holds for one instruction */
     uint8_t activity;    /* enum hv_activity */
     uint64_t db_pending; /* DR6 bits of traps met by the instruction at work */
-    bool intr_taken;
-    uint8_t intr_vector;
+    uint64_t db_saved;   /* the same, held off by MOV SS */
+    uint8_t ext; /* EXT of error codes: an event that no INT n asked for is being delivered */
     jmp_buf fault;
 
     struct soft *soft;

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Decoded blocks: straight runs of instructions inside one physical page, found by physical address
+ * and mode. A VP's cache is its own: no locks. A dropped block keeps its memory until the whole
+ * cache is emptied, and its first handler then sends whoever still jumps there back to the look-up.
+ */
+#ifndef VIREO_HV_SOFT_BLOCK_H
+#define VIREO_HV_SOFT_BLOCK_H
+
+#include "core/hv/soft/cpu.h"
+
+enum { BLOCK_MAX_INSNS = 48 };
+
+struct block {
+    uint64_t phys;
+    struct block *hash_next, *page_next;
+    uint16_t mode, n, bytes; /* n without the closing pseudo instruction */
+    uint16_t size16;         /* of the whole, in 16-byte units */
+    struct insn insn[];
+};
+
+/* Leaves a block: goes straight on in the next one if it is known and nothing calls for attention.
+ */
+static inline uint64_t soft_linear_rip(const struct soft_vp *vp)
+{
+    return vp->code == SOFT_MODE64 ? vp->rip : (uint32_t)(vp->seg[HV_CS].base + vp->rip);
+}
+
+static inline struct soft_jump *soft_jump_slot(struct soft_vp *vp, uint64_t lin)
+{
+    return &vp->jump[(lin ^ (lin >> SOFT_JUMP_BITS)) & (SOFT_JUMP_SIZE - 1)];
+}
+
+#if defined(__OPTIMIZE__) && !defined(__SANITIZE_ADDRESS__)
+#define SOFT_CHAIN_CALLS 1
+#endif
+
+static inline void soft_chain(struct soft_vp *vp)
+{
+#ifdef SOFT_CHAIN_CALLS
+    uint64_t lin = soft_linear_rip(vp);
+    struct soft_jump *j = soft_jump_slot(vp, lin);
+    if (SOFT_UNLIKELY(atomic_load_explicit(&vp->attn, memory_order_relaxed) || j->lin != lin ||
+                      j->key != vp->jump_key))
+        return;
+    struct block *b = j->b;
+    if (SOFT_UNLIKELY(vp->code != SOFT_MODE64 && vp->rip + b->bytes - 1 > vp->seg[HV_CS].limit))
+        return;
+    vp->block_rip = vp->rip;
+    vp->icount += b->n;
+    return b->insn[0].fn(vp, b->insn);
+#endif
+}
+
+insn_fn soft_op_end; /* closes a block that ends without a branch */
+
+/* decode.c: fills `out` for the instruction at `bytes`; `left` bytes are there (up to 15 are looked
+ * at). */
+enum decode_result {
+    DECODE_OK,
+    DECODE_END,   /* ok, and the block ends with it */
+    DECODE_SHORT, /* more bytes needed */
+    DECODE_LONG,  /* over 15 bytes: #GP */
+};
+enum decode_result soft_decode(struct insn *out, const uint8_t *bytes, unsigned left, unsigned mode,
+                               unsigned off);
+
+#endif

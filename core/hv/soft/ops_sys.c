@@ -1,0 +1,796 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Privileged and system instructions, port I/O, the gates of vector operations. Source: SDM vol. 2.
+ */
+#include "core/hv/soft/block.h"
+#include "core/hv/soft/flags.h"
+#include "core/hv/soft/ops.h"
+#include "core/hv/soft/seg.h"
+#include "core/hv/soft/soft.h"
+#include "core/hv/soft/vec.h"
+
+#define OP(name) void soft_op_##name(struct soft_vp *vp, const struct insn *i)
+
+static void leave(struct soft_vp *vp, const struct insn *i)
+{
+    vp->rip = soft_insn_rip(vp, i) + i->len;
+    soft_chain(vp);
+}
+
+static inline void need_cpl0(struct soft_vp *vp, const struct insn *i)
+{
+    if (SOFT_UNLIKELY(vp->cpl))
+        soft_raise_error(vp, i, EXC_GP, 0);
+}
+
+OP(ud)
+{
+    soft_raise(vp, i, EXC_UD);
+}
+
+OP(gp)
+{
+    soft_raise_error(vp, i, EXC_GP, 0);
+}
+
+OP(hlt)
+{
+    need_cpl0(vp, i);
+    vp->rip = soft_insn_rip(vp, i) + i->len;
+    vp->activity = HV_VP_HALTED;
+    vp->stats.exits[HV_COUNT_HALT]++;
+    atomic_fetch_or(&vp->attn, ATTN_SELF);
+}
+
+OP(pause)
+{
+    if (vp->soft->vp_count > 1 && ++vp->pauses >= 64) {
+        vp->pauses = 0;
+        soft_yield(vp);
+    }
+    leave(vp, i);
+}
+
+static bool iopl_allows(const struct soft_vp *vp)
+{
+    return vp->cpl <= (vp->eflags & FL_IOPL) >> 12;
+}
+
+OP(cli)
+{
+    if (soft_protected(vp) || (vp->eflags & FL_VM)) {
+        if (iopl_allows(vp)) {
+            vp->eflags &= ~(uint32_t)FL_IF;
+        } else if ((vp->eflags & FL_VM) ? (vp->cr4 & CR4_VME)
+                                        : vp->cpl == 3 && (vp->cr4 & CR4_PVI)) {
+            vp->eflags &= ~(uint32_t)FL_VIF;
+        } else {
+            soft_raise_error(vp, i, EXC_GP, 0);
+        }
+    } else {
+        vp->eflags &= ~(uint32_t)FL_IF;
+    }
+    SOFT_NEXT(vp, i);
+}
+
+OP(sti)
+{
+    if (iopl_allows(vp) || !(vp->cr0 & CR0_PE)) {
+        if (!(vp->eflags & FL_IF)) {
+            vp->eflags |= FL_IF;
+            vp->shadow = 1;
+            soft_update_mode(vp);
+        }
+    } else if (((vp->eflags & FL_VM) ? (vp->cr4 & CR4_VME) : vp->cpl == 3 && (vp->cr4 & CR4_PVI)) &&
+               !(vp->eflags & FL_VIP)) {
+        vp->eflags |= FL_VIF;
+    } else {
+        soft_raise_error(vp, i, EXC_GP, 0);
+    }
+    leave(vp, i);
+}
+
+/* Ports. */
+
+void soft_io_check(struct soft_vp *vp, const struct insn *i, unsigned port, unsigned size)
+{
+    if (!(vp->cr0 & CR0_PE) || (!(vp->eflags & FL_VM) && iopl_allows(vp)))
+        return;
+    const struct hv_segment *tr = &vp->seg[HV_TR];
+    uint16_t map = 0, bits = 0;
+    bool ok = (tr->attrib & 15) >= 9 && tr->limit >= 103;
+    if (ok) {
+        soft_sys_read(vp, i, tr->base + 102, &map, 2);
+        ok = map + port / 8 + 1u <= tr->limit;
+    }
+    if (ok) {
+        soft_sys_read(vp, i, tr->base + map + port / 8, &bits, 2);
+        ok = !(bits >> (port & 7) & ((1u << size) - 1));
+    }
+    if (!ok)
+        soft_raise_error(vp, i, EXC_GP, 0);
+}
+
+uint32_t soft_port_in(struct soft_vp *vp, unsigned port, unsigned size)
+{
+    vp->stats.exits[HV_COUNT_PIO]++;
+    return (uint32_t)soft_io_read(vp, HV_IO_PORT, port, size);
+}
+
+void soft_port_out(struct soft_vp *vp, unsigned port, unsigned size, uint32_t v)
+{
+    vp->stats.exits[HV_COUNT_PIO]++;
+    soft_io_write(vp, HV_IO_PORT, port, size, v);
+}
+
+/* imm8: size; INSN_REPNE in flags is not used: modrm 1 means the port is in DX, else in imm. */
+static unsigned port_of(const struct soft_vp *vp, const struct insn *i)
+{
+    return i->modrm ? (unsigned)(vp->gpr[HV_RDX] & 0xffff) : (unsigned)(i->imm & 0xff);
+}
+
+OP(in)
+{
+    unsigned port = port_of(vp, i), n = i->imm8;
+    soft_io_check(vp, i, port, n);
+    uint32_t v = soft_port_in(vp, port, n);
+    if (n == 1)
+        WR8(vp, 0, (uint8_t)v);
+    else if (n == 2)
+        WR16(vp, 0, (uint16_t)v);
+    else
+        vp->gpr[HV_RAX] = v;
+    leave(vp, i);
+}
+
+OP(out)
+{
+    unsigned port = port_of(vp, i), n = i->imm8;
+    soft_io_check(vp, i, port, n);
+    uint32_t v = (uint32_t)vp->gpr[HV_RAX];
+    soft_port_out(vp, port, n, n == 1 ? (uint8_t)v : n == 2 ? (uint16_t)v : v);
+    leave(vp, i);
+}
+
+/* Identification, time, MSRs. */
+
+OP(cpuid)
+{
+    uint32_t r[4];
+    soft_cpuid(vp, (uint32_t)vp->gpr[HV_RAX], (uint32_t)vp->gpr[HV_RCX], r);
+    vp->gpr[HV_RAX] = r[0];
+    vp->gpr[HV_RBX] = r[1];
+    vp->gpr[HV_RCX] = r[2];
+    vp->gpr[HV_RDX] = r[3];
+    leave(vp, i);
+}
+
+static void rdtsc(struct soft_vp *vp, const struct insn *i)
+{
+    if (vp->cpl && (vp->cr4 & CR4_TSD))
+        soft_raise_error(vp, i, EXC_GP, 0);
+    uint64_t t = soft_tsc(vp);
+    vp->gpr[HV_RAX] = (uint32_t)t;
+    vp->gpr[HV_RDX] = t >> 32;
+}
+
+OP(rdtsc)
+{
+    rdtsc(vp, i);
+    SOFT_NEXT(vp, i);
+}
+
+static bool has_feature(struct soft_vp *vp, uint32_t leaf, unsigned reg, unsigned bit)
+{
+    uint32_t r[4];
+    soft_cpuid(vp, leaf, 0, r);
+    return r[reg] >> bit & 1;
+}
+
+OP(rdtscp)
+{
+    if (!has_feature(vp, 0x80000001, 3, 27))
+        soft_raise(vp, i, EXC_UD);
+    rdtsc(vp, i);
+    vp->gpr[HV_RCX] = (uint32_t)vp->tsc_aux;
+    SOFT_NEXT(vp, i);
+}
+
+OP(rdpid)
+{
+    if (!has_feature(vp, 7, 2, 22))
+        soft_raise(vp, i, EXC_UD);
+    SOFT_REG(uint64_t, vp, i->rm) = vp->tsc_aux;
+    SOFT_NEXT(vp, i);
+}
+
+OP(rdpmc)
+{
+    soft_raise_error(vp, i, EXC_GP, 0);
+}
+
+OP(rdmsr)
+{
+    uint64_t v;
+    need_cpl0(vp, i);
+    vp->cur = i;
+    vp->rip = soft_insn_rip(vp, i);
+    if (!soft_rdmsr(vp, (uint32_t)vp->gpr[HV_RCX], &v))
+        soft_raise_error(vp, i, EXC_GP, 0);
+    vp->gpr[HV_RAX] = (uint32_t)v;
+    vp->gpr[HV_RDX] = v >> 32;
+    leave(vp, i);
+}
+
+OP(wrmsr)
+{
+    need_cpl0(vp, i);
+    vp->cur = i;
+    vp->rip = soft_insn_rip(vp, i);
+    uint64_t v = (uint32_t)vp->gpr[HV_RAX] | vp->gpr[HV_RDX] << 32;
+    if (!soft_wrmsr(vp, (uint32_t)vp->gpr[HV_RCX], v))
+        soft_raise_error(vp, i, EXC_GP, 0);
+    leave(vp, i);
+}
+
+OP(rdrand)
+{
+    uint64_t v;
+    bool seed = (i->modrm >> 3 & 7) == 7;
+    if (!has_feature(vp, seed ? 7 : 1, seed ? 1 : 2, seed ? 18 : 30))
+        soft_raise(vp, i, EXC_UD);
+    bool ok = soft_random(&v);
+    switch (i->imm8 >> 4) {
+    case 2: SOFT_REG(uint16_t, vp, i->rm) = (uint16_t)v; break;
+    case 4: SOFT_REG(uint64_t, vp, i->rm) = (uint32_t)v; break;
+    default: SOFT_REG(uint64_t, vp, i->rm) = v;
+    }
+    vp->status = ok ? ST_CF : 0;
+    SOFT_NEXT(vp, i);
+}
+
+/* System calls. */
+
+static const struct hv_segment flat_code64 = {0, 0xffffffff, 0, 0xa09b};
+static const struct hv_segment flat_data = {0, 0xffffffff, 0, 0xc093};
+
+static struct hv_segment flat(const struct hv_segment *s, uint64_t sel, unsigned dpl)
+{
+    struct hv_segment r = *s;
+    r.selector = (uint16_t)((sel & 0xfffc) | dpl);
+    r.attrib |= (uint16_t)(dpl << 5);
+    return r;
+}
+
+static void flat_switch(struct soft_vp *vp, uint64_t cs_sel, uint64_t ss_sel, unsigned cpl,
+                        bool wide)
+{
+    struct hv_segment cs = flat(&flat_code64, cs_sel, cpl), ss = flat(&flat_data, ss_sel, cpl);
+    if (!wide)
+        cs.attrib = (uint16_t)((cs.attrib & ~SEG_L) | SEG_D);
+    vp->seg[HV_SS] = ss;
+    soft_seg_update(vp, HV_SS);
+    soft_set_cs(vp, &cs, cpl);
+}
+
+OP(syscall)
+{
+    bool from64 = vp->code == SOFT_MODE64;
+    if (!(vp->efer & EFER_SCE) || (!vp->soft->amd && !from64) || !soft_protected(vp))
+        soft_raise(vp, i, EXC_UD);
+    uint64_t next = soft_insn_rip(vp, i) + i->len, fl = soft_rflags(vp);
+    uint64_t sel = vp->star >> 32 & 0xffff;
+    if (soft_long_mode(vp)) {
+        vp->gpr[HV_RCX] = next;
+        vp->gpr[HV_R11] = fl & ~(uint64_t)FL_RF;
+        fl &= ~vp->sfmask;
+        vp->rip = from64 ? vp->lstar : vp->cstar;
+        flat_switch(vp, sel, sel + 8, 0, true);
+    } else {
+        vp->gpr[HV_RCX] = (uint32_t)next;
+        fl &= ~(uint64_t)(FL_IF | FL_VM);
+        vp->rip = (uint32_t)vp->star;
+        flat_switch(vp, sel, sel + 8, 0, false);
+    }
+    vp->eflags = (uint32_t)(fl & ~(uint64_t)(FL_ARITH | FL_RF)) | 2;
+    soft_set_arith(vp, fl);
+    soft_update_mode(vp);
+    soft_chain(vp);
+}
+
+OP(sysret)
+{
+    bool to64 = i->flags & INSN_REXW;
+    if (!(vp->efer & EFER_SCE) || (!vp->soft->amd && vp->code != SOFT_MODE64) ||
+        !soft_protected(vp))
+        soft_raise(vp, i, EXC_UD);
+    need_cpl0(vp, i);
+    uint64_t sel = vp->star >> 48, to = vp->gpr[HV_RCX];
+    if (to64 && (uint64_t)((int64_t)(to << 16) >> 16) != to)
+        soft_raise_error(vp, i, EXC_GP, 0);
+    if (soft_long_mode(vp)) {
+        uint64_t fl = vp->gpr[HV_R11];
+        vp->eflags = (uint32_t)(fl & 0x3c7fd7 & ~FL_ARITH) | 2;
+        soft_set_arith(vp, fl);
+    } else {
+        vp->eflags |= FL_IF;
+    }
+    vp->rip = to64 ? to : (uint32_t)to;
+    flat_switch(vp, (to64 ? sel + 16 : sel) | 3, (sel + 8) | 3, 3, to64);
+    soft_update_mode(vp);
+    soft_chain(vp);
+}
+
+OP(sysenter)
+{
+    if (vp->soft->amd && soft_long_mode(vp))
+        soft_raise(vp, i, EXC_UD);
+    if (!(vp->cr0 & CR0_PE) || !(vp->sysenter_cs & 0xfffc))
+        soft_raise_error(vp, i, EXC_GP, 0);
+    bool lm = soft_long_mode(vp);
+    vp->eflags &= ~(uint32_t)(FL_VM | FL_IF);
+    vp->rip = lm ? vp->sysenter_eip : (uint32_t)vp->sysenter_eip;
+    vp->gpr[HV_RSP] = lm ? vp->sysenter_esp : (uint32_t)vp->sysenter_esp;
+    flat_switch(vp, vp->sysenter_cs, (vp->sysenter_cs & 0xfffc) + 8, 0, lm);
+    soft_chain(vp);
+}
+
+OP(sysexit)
+{
+    bool to64 = i->flags & INSN_REXW;
+    if (vp->soft->amd && soft_long_mode(vp))
+        soft_raise(vp, i, EXC_UD);
+    if (!(vp->cr0 & CR0_PE) || !(vp->sysenter_cs & 0xfffc) || vp->cpl)
+        soft_raise_error(vp, i, EXC_GP, 0);
+    uint64_t ip = vp->gpr[HV_RDX], sp = vp->gpr[HV_RCX];
+    if (to64 && ((uint64_t)((int64_t)(ip << 16) >> 16) != ip ||
+                 (uint64_t)((int64_t)(sp << 16) >> 16) != sp))
+        soft_raise_error(vp, i, EXC_GP, 0);
+    vp->rip = to64 ? ip : (uint32_t)ip;
+    vp->gpr[HV_RSP] = to64 ? sp : (uint32_t)sp;
+    uint64_t sel = (vp->sysenter_cs & 0xfffc) + (to64 ? 32 : 16);
+    flat_switch(vp, sel, sel + 8, 3, to64);
+    soft_chain(vp);
+}
+
+OP(swapgs)
+{
+    if (vp->code != SOFT_MODE64)
+        soft_raise(vp, i, EXC_UD);
+    need_cpl0(vp, i);
+    uint64_t v = vp->kernel_gs_base;
+    vp->kernel_gs_base = vp->seg[HV_GS].base;
+    vp->seg[HV_GS].base = v;
+    SOFT_NEXT(vp, i);
+}
+
+OP(fsgsbase) /* F3 0F AE /0-/3 reg: RDFSBASE RDGSBASE WRFSBASE WRGSBASE */
+{
+    unsigned op = i->modrm >> 3 & 3;
+    if (!(vp->cr4 & CR4_FSGSBASE))
+        soft_raise(vp, i, EXC_UD);
+    uint64_t *base = &vp->seg[op & 1 ? HV_GS : HV_FS].base;
+    uint64_t *reg = &SOFT_REG(uint64_t, vp, i->rm);
+    bool wide = i->flags & INSN_REXW;
+    if (op < 2) {
+        *reg = wide ? *base : (uint32_t)*base;
+    } else {
+        uint64_t v = wide ? *reg : (uint32_t)*reg;
+        if ((uint64_t)((int64_t)(v << 16) >> 16) != v)
+            soft_raise_error(vp, i, EXC_GP, 0);
+        *base = v;
+    }
+    SOFT_NEXT(vp, i);
+}
+
+/* Control and debug registers. */
+
+OP(mov_cr) /* from; imm8: which */
+{
+    static const char known[16] = {1, 0, 1, 1, 1, 0, 0, 0, 1};
+    if (!known[i->imm8])
+        soft_raise(vp, i, EXC_UD);
+    need_cpl0(vp, i);
+    uint64_t v = 0;
+    switch (i->imm8) {
+    case 0: v = vp->cr0; break;
+    case 2: v = vp->cr2; break;
+    case 3: v = vp->cr3; break;
+    case 4: v = vp->cr4; break;
+    case 8: v = soft_lapic_tpr(vp->lapic) >> 4; break;
+    default: break;
+    }
+    SOFT_REG(uint64_t, vp, i->rm) = vp->code == SOFT_MODE64 ? v : (uint32_t)v;
+    SOFT_NEXT(vp, i);
+}
+
+static bool set_cr0(struct soft_vp *vp, uint64_t v)
+{
+    uint64_t old = vp->cr0;
+    if (v >> 32)
+        return false;
+    v = (v & 0xe005003f) | CR0_ET;
+    if (((v & CR0_PG) && !(v & CR0_PE)) || ((v & CR0_NW) && !(v & CR0_CD)))
+        return false;
+    bool on = (v & CR0_PG) && !(old & CR0_PG), off = !(v & CR0_PG) && (old & CR0_PG);
+    if (off && vp->code == SOFT_MODE64)
+        return false;
+    if (on && (vp->efer & EFER_LME)) {
+        if (!(vp->cr4 & CR4_PAE) || (vp->seg[HV_CS].attrib & SEG_L))
+            return false;
+    } else if (on && (vp->cr4 & CR4_PAE) && !soft_load_pdptes(vp, vp->cr3)) {
+        return false;
+    }
+    if (on && (vp->efer & EFER_LME))
+        vp->efer |= EFER_LMA;
+    if (off)
+        vp->efer &= ~(uint64_t)EFER_LMA;
+    vp->cr0 = v;
+    if ((v ^ old) & (CR0_PG | CR0_WP | CR0_PE))
+        soft_flush_tlb(vp, true);
+    for (unsigned s = 0; s < 6; s++)
+        soft_seg_update(vp, s);
+    soft_update_mode(vp);
+    return true;
+}
+
+static bool set_cr3(struct soft_vp *vp, uint64_t v)
+{
+    if (soft_long_mode(vp) && v >> SOFT_PHYS_BITS)
+        return false;
+    if (!soft_long_mode(vp)) {
+        v = (uint32_t)v;
+        if ((vp->cr0 & CR0_PG) && (vp->cr4 & CR4_PAE) && !soft_load_pdptes(vp, v))
+            return false;
+    }
+    vp->cr3 = v;
+    soft_flush_tlb(vp, false);
+    return true;
+}
+
+static uint64_t cr4_allowed(struct soft_vp *vp)
+{
+    uint64_t ok = CR4_VME | CR4_PVI | CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE |
+                  CR4_PCE | CR4_OSFXSR | CR4_OSXMMEXCPT;
+    uint32_t r[4];
+    soft_cpuid(vp, 7, 0, r);
+    ok |= r[1] & 1 ? CR4_FSGSBASE : 0;
+    ok |= r[1] >> 7 & 1 ? CR4_SMEP : 0;
+    ok |= r[1] >> 20 & 1 ? CR4_SMAP : 0;
+    ok |= r[2] >> 2 & 1 ? CR4_UMIP : 0;
+    return ok;
+}
+
+static bool set_cr4(struct soft_vp *vp, uint64_t v)
+{
+    uint64_t old = vp->cr4;
+    if (v & ~cr4_allowed(vp))
+        return false;
+    if (soft_long_mode(vp) && !(v & CR4_PAE))
+        return false;
+    uint64_t paging = CR4_PAE | CR4_PSE | CR4_PGE | CR4_SMEP | CR4_SMAP;
+    bool change = (v ^ old) & paging;
+    if (change && (vp->cr0 & CR0_PG) && (v & CR4_PAE) && !soft_long_mode(vp) &&
+        !soft_load_pdptes(vp, vp->cr3))
+        return false;
+    vp->cr4 = v;
+    if (change)
+        soft_flush_tlb(vp, true);
+    soft_update_mode(vp);
+    return true;
+}
+
+OP(mov_to_cr)
+{
+    static const char known[16] = {1, 0, 1, 1, 1, 0, 0, 0, 1};
+    if (!known[i->imm8])
+        soft_raise(vp, i, EXC_UD);
+    need_cpl0(vp, i);
+    uint64_t v = SOFT_REG(uint64_t, vp, i->rm);
+    if (vp->code != SOFT_MODE64)
+        v = (uint32_t)v;
+    bool ok = true;
+    switch (i->imm8) {
+    case 0: ok = set_cr0(vp, v); break;
+    case 2: vp->cr2 = v; break;
+    case 3: ok = set_cr3(vp, v); break;
+    case 4: ok = set_cr4(vp, v); break;
+    default:
+        ok = !(v & ~15ull);
+        if (ok)
+            soft_lapic_set_tpr(vp->lapic, (uint8_t)(v << 4));
+        break;
+    }
+    if (!ok)
+        soft_raise_error(vp, i, EXC_GP, 0);
+    leave(vp, i);
+}
+
+OP(clts)
+{
+    need_cpl0(vp, i);
+    vp->cr0 &= ~(uint64_t)CR0_TS;
+    soft_update_mode(vp);
+    leave(vp, i);
+}
+
+static void debug_checks(struct soft_vp *vp, const struct insn *i, unsigned *n)
+{
+    need_cpl0(vp, i);
+    if (*n == 4 || *n == 5) {
+        if (vp->cr4 & CR4_DE)
+            soft_raise(vp, i, EXC_UD);
+        *n += 2;
+    }
+    if (*n > 7)
+        soft_raise(vp, i, EXC_UD);
+    if (vp->dr7 & 0x2000) {
+        vp->dr6 |= 0x2000;
+        soft_raise(vp, i, EXC_DB);
+    }
+}
+
+OP(mov_dr)
+{
+    unsigned n = i->imm8;
+    debug_checks(vp, i, &n);
+    SOFT_REG(uint64_t, vp, i->rm) = n == 6 ? vp->dr6 : n == 7 ? vp->dr7 : vp->dr[n];
+    SOFT_NEXT(vp, i);
+}
+
+OP(mov_to_dr)
+{
+    unsigned n = i->imm8;
+    debug_checks(vp, i, &n);
+    uint64_t v = SOFT_REG(uint64_t, vp, i->rm);
+    if (vp->code != SOFT_MODE64)
+        v = (uint32_t)v;
+    if (n >= 6 && v >> 32)
+        soft_raise_error(vp, i, EXC_GP, 0);
+    if (n < 4)
+        vp->dr[n] = v;
+    else if (n == 6)
+        vp->dr6 = (v & 0xe00f) | 0xffff0ff0;
+    else
+        vp->dr7 = (v & 0xffff2fff) | 0x400;
+    soft_flush_tlb(vp, true); /* watched pages have no fast entries */
+    soft_update_mode(vp);
+    leave(vp, i);
+}
+
+static void umip(struct soft_vp *vp, const struct insn *i)
+{
+    if (vp->cpl && (vp->cr4 & CR4_UMIP) && soft_protected(vp))
+        soft_raise_error(vp, i, EXC_GP, 0);
+}
+
+static void store_table(struct soft_vp *vp, const struct insn *i, const struct hv_table *t)
+{
+    uint8_t b[10];
+    umip(vp, i);
+    unsigned n = vp->code == SOFT_MODE64 ? 10 : 6;
+    memcpy(b, &t->limit, 2);
+    memcpy(b + 2, &t->base, 8);
+    soft_write(vp, i, soft_ea(vp, i, n, true), b, n);
+}
+
+static void load_table(struct soft_vp *vp, const struct insn *i, struct hv_table *t)
+{
+    uint8_t b[10] = {0};
+    need_cpl0(vp, i);
+    unsigned n = vp->code == SOFT_MODE64 ? 10 : 6;
+    soft_read(vp, i, soft_ea(vp, i, n, false), b, n);
+    uint64_t base;
+    memcpy(&base, b + 2, 8);
+    if (n == 10 && (uint64_t)((int64_t)(base << 16) >> 16) != base)
+        soft_raise_error(vp, i, EXC_GP, 0);
+    if (n == 6)
+        base = i->imm8 >> 4 == 2 ? base & 0xffffff : (uint32_t)base;
+    memcpy(&t->limit, b, 2);
+    t->base = base;
+}
+
+OP(sgdt)
+{
+    store_table(vp, i, &vp->gdtr);
+    SOFT_NEXT(vp, i);
+}
+
+OP(sidt)
+{
+    store_table(vp, i, &vp->idtr);
+    SOFT_NEXT(vp, i);
+}
+
+OP(lgdt)
+{
+    load_table(vp, i, &vp->gdtr);
+    SOFT_NEXT(vp, i);
+}
+
+OP(lidt)
+{
+    load_table(vp, i, &vp->idtr);
+    SOFT_NEXT(vp, i);
+}
+
+OP(smsw)
+{
+    umip(vp, i);
+    switch (i->imm8 >> 4) {
+    case 2: SOFT_REG(uint16_t, vp, i->rm) = (uint16_t)vp->cr0; break;
+    case 4: SOFT_REG(uint64_t, vp, i->rm) = (uint32_t)vp->cr0; break;
+    default: SOFT_REG(uint64_t, vp, i->rm) = vp->cr0;
+    }
+    SOFT_NEXT(vp, i);
+}
+
+OP(smsw_m)
+{
+    umip(vp, i);
+    soft_store16(vp, i, soft_ea(vp, i, 2, true), (uint16_t)vp->cr0);
+    SOFT_NEXT(vp, i);
+}
+
+OP(lmsw)
+{
+    need_cpl0(vp, i);
+    uint16_t v = i->flags & INSN_MEM ? soft_load16(vp, i, soft_ea(vp, i, 2, false))
+                                     : SOFT_REG(uint16_t, vp, i->rm);
+    uint64_t now = (vp->cr0 & ~14ull) | (v & 15u); /* PE can be set, not cleared */
+    if (!set_cr0(vp, now | (vp->cr0 & CR0_PE)))
+        soft_raise_error(vp, i, EXC_GP, 0);
+    leave(vp, i);
+}
+
+OP(invlpg)
+{
+    need_cpl0(vp, i);
+    uint64_t lin = soft_offset(vp, i);
+    if (i->ea & INSN_EA32)
+        lin = (uint32_t)lin;
+    else if (i->ea & INSN_EA16)
+        lin = (uint16_t)lin;
+    lin += SOFT_REG(uint64_t, vp, i->segbase);
+    if (vp->code != SOFT_MODE64)
+        lin = (uint32_t)lin;
+    soft_flush_page(vp, lin);
+    leave(vp, i);
+}
+
+OP(invd)
+{
+    need_cpl0(vp, i);
+    SOFT_NEXT(vp, i);
+}
+
+static void set_ac(struct soft_vp *vp, const struct insn *i, bool on)
+{
+    if (!has_feature(vp, 7, 1, 20) || vp->cpl)
+        soft_raise(vp, i, EXC_UD);
+    vp->eflags = on ? vp->eflags | FL_AC : vp->eflags & ~(uint32_t)FL_AC;
+    soft_mmu_update(vp);
+}
+
+OP(clac)
+{
+    set_ac(vp, i, false);
+    SOFT_NEXT(vp, i);
+}
+
+OP(stac)
+{
+    set_ac(vp, i, true);
+    SOFT_NEXT(vp, i);
+}
+
+OP(rsm)
+{
+    soft_raise(vp, i, EXC_UD);
+}
+
+/* VMCALL and VMMCALL: a hypercall in the way of Hyper-V (TLFS 3). */
+OP(vmcall)
+{
+    if (vp->cpl || !soft_protected(vp))
+        soft_raise(vp, i, EXC_UD);
+    struct hv_hypercall h = {.long_mode = vp->code == SOFT_MODE64, .has_xmm = true};
+    if (h.long_mode) {
+        h.control = vp->gpr[HV_RCX];
+        h.input = vp->gpr[HV_RDX];
+        h.output = vp->gpr[HV_R8];
+    } else {
+        h.control = vp->gpr[HV_RDX] << 32 | (uint32_t)vp->gpr[HV_RAX];
+        h.input = vp->gpr[HV_RBX] << 32 | (uint32_t)vp->gpr[HV_RCX];
+        h.output = vp->gpr[HV_RDI] << 32 | (uint32_t)vp->gpr[HV_RSI];
+    }
+    memcpy(h.xmm, vp->fx.xmm, sizeof h.xmm);
+    vp->stats.exits[HV_COUNT_HYPERCALL]++;
+    vp->rip = soft_insn_rip(vp, i) + i->len;
+    soft_leave_guest(vp);
+    uint64_t r = 0;
+    bool known = vp->soft->up.hypercall(vp->soft->up.ctx, vp->index, &h, &r);
+    soft_enter_guest(vp);
+    if (!known)
+        soft_raise(vp, i, EXC_UD);
+    if (h.long_mode) {
+        vp->gpr[HV_RAX] = r;
+    } else {
+        vp->gpr[HV_RAX] = (uint32_t)r;
+        vp->gpr[HV_RDX] = r >> 32;
+    }
+    soft_chain(vp);
+}
+
+/* Vector and x87 gates (vec.h). */
+
+static inline void sse_check(struct soft_vp *vp, const struct insn *i)
+{
+    if (SOFT_LIKELY(!vp->fpu_gate))
+        return;
+    if ((vp->cr0 & CR0_EM) || !(vp->cr4 & CR4_OSFXSR))
+        soft_raise(vp, i, EXC_UD);
+    if (vp->cr0 & CR0_TS)
+        soft_raise(vp, i, EXC_NM);
+}
+
+static void mf_check(struct soft_vp *vp, const struct insn *i)
+{
+    if (SOFT_LIKELY(!soft_x87_pending(vp)))
+        return;
+    soft_raise(vp, i, EXC_MF); /* whatever CR0.NE says: FERR# leads nowhere */
+}
+
+HANDLER(gate_sse)
+{
+    sse_check(vp, i);
+    i->vec(vp, i);
+    SOFT_NEXT(vp, i);
+}
+
+HANDLER(gate_mmx)
+{
+    if (vp->cr0 & CR0_EM)
+        soft_raise(vp, i, EXC_UD);
+    if (vp->cr0 & CR0_TS)
+        soft_raise(vp, i, EXC_NM);
+    mf_check(vp, i);
+    i->vec(vp, i);
+    SOFT_NEXT(vp, i);
+}
+
+HANDLER(gate_x87)
+{
+    if (vp->cr0 & (CR0_EM | CR0_TS))
+        soft_raise(vp, i, EXC_NM);
+    mf_check(vp, i);
+    i->vec(vp, i);
+    SOFT_NEXT(vp, i);
+}
+
+HANDLER(gate_x87_quiet)
+{
+    if (vp->cr0 & (CR0_EM | CR0_TS))
+        soft_raise(vp, i, EXC_NM);
+    i->vec(vp, i);
+    SOFT_NEXT(vp, i);
+}
+
+HANDLER(gate_plain)
+{
+    i->vec(vp, i);
+    SOFT_NEXT(vp, i);
+}
+
+insn_fn *const soft_vec_gate[6] = {
+    [VEC_SSE] = gate_sse,        [VEC_MMX] = gate_mmx,
+    [VEC_X87] = gate_x87,        [VEC_X87_QUIET] = gate_x87_quiet,
+    [VEC_FXSR] = gate_x87_quiet, [VEC_PLAIN] = gate_plain,
+};
+
+OP(fwait)
+{
+    if ((vp->cr0 & (CR0_MP | CR0_TS)) == (CR0_MP | CR0_TS))
+        soft_raise(vp, i, EXC_NM);
+    mf_check(vp, i);
+    SOFT_NEXT(vp, i);
+}
