@@ -434,7 +434,7 @@ static void begin_machine(VireoVm *self)
     err e = ERR_INIT;
     g_autoptr(GError) error = NULL;
     g_autoptr(GUnixFDList) fds = g_unix_fd_list_new();
-    g_autoptr(GVariant) files = NULL;
+    GVariant *files = NULL; /* floating */
     AUTO(str) text = vm_config_format(self->config, &e);
     if (!text)
         vireo_error_set(&error, &e);

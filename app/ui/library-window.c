@@ -4,6 +4,7 @@
 #include <glib/gi18n.h>
 
 #include "app/application.h"
+#include "app/ui/names.h"
 #include "app/ui/vm-actions.h"
 #include "app/ui/vm-row.h"
 
@@ -116,6 +117,7 @@ static void vireo_library_window_class_init(VireoLibraryWindowClass *klass)
 static void vireo_library_window_init(VireoLibraryWindow *self)
 {
     gtk_widget_init_template(GTK_WIDGET(self));
+    vireo_tidy_names(GTK_WIDGET(self));
     gtk_search_bar_connect_entry(self->search_bar, GTK_EDITABLE(self->search_entry));
     gtk_search_bar_set_key_capture_widget(self->search_bar, GTK_WIDGET(self));
 }

@@ -5,6 +5,7 @@
 
 #include "app/error.h"
 #include "app/ui/choose-file.h"
+#include "app/ui/names.h"
 #include "app/ui/settings-rows.h"
 
 struct _VireoSettingsWindow {
@@ -477,5 +478,6 @@ GtkWindow *vireo_settings_window_new(VireoVm *vm, GtkWindow *parent)
              G_N_ELEMENTS(management_groups));
     g_signal_connect_swapped(vm, "changed", G_CALLBACK(on_changed), self);
     on_changed(self);
+    vireo_tidy_names(GTK_WIDGET(self));
     return GTK_WINDOW(self);
 }

@@ -5,6 +5,7 @@
 #include <glib/gi18n.h>
 
 #include "app/ui/keymap.h"
+#include "app/ui/names.h"
 
 enum { KEY_MS = 12, MAX_TEXT = 64 * 1024 };
 
@@ -114,6 +115,7 @@ GtkWindow *vireo_type_text_new(VireoConsole *console, GtkWindow *parent)
     g_signal_connect_swapped(t->type_button, "clicked", G_CALLBACK(on_type), t);
     g_signal_connect_swapped(gtk_builder_get_object(b, "cancel"), "clicked",
                              G_CALLBACK(gtk_window_close), t->window);
+    vireo_tidy_names(GTK_WIDGET(t->window));
     on_changed(t);
     gdk_clipboard_read_text_async(gtk_widget_get_clipboard(GTK_WIDGET(parent)), NULL, on_clipboard,
                                   g_object_ref(t->window));

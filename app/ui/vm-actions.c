@@ -6,6 +6,7 @@
 
 #include "app/application.h"
 #include "app/error.h"
+#include "app/ui/names.h"
 
 typedef struct {
     GtkWidget *widget; /* the widget owns this, through the group */
@@ -26,6 +27,7 @@ void vireo_show_failure(GtkWidget *widget, const char *title, const char *text)
 {
     GtkWidget *dialog = adw_message_dialog_new(window_of(widget), title, text);
     adw_message_dialog_add_response(ADW_MESSAGE_DIALOG(dialog), "close", _("_Close"));
+    vireo_tidy_names(dialog);
     gtk_window_present(GTK_WINDOW(dialog));
 }
 
@@ -63,6 +65,7 @@ void vireo_ask(GtkWidget *widget, const char *title, const char *text, const cha
         dialog, "agree", destructive ? ADW_RESPONSE_DESTRUCTIVE : ADW_RESPONSE_SUGGESTED);
     adw_message_dialog_set_default_response(dialog, destructive ? "cancel" : "agree");
     adw_message_dialog_set_close_response(dialog, "cancel");
+    vireo_tidy_names(GTK_WIDGET(dialog));
     g_signal_connect_data(dialog, "response", G_CALLBACK(on_response), q, free_question, 0);
     gtk_window_present(GTK_WINDOW(dialog));
 }

@@ -9,6 +9,7 @@
 #include "app/create.h"
 #include "app/error.h"
 #include "app/ui/choose-file.h"
+#include "app/ui/names.h"
 
 enum { MIB = 1024 * 1024, DEFAULT_MEMORY = 2048, DEFAULT_DISK_GIB = 32 };
 
@@ -194,6 +195,8 @@ static void update(VireoWizard *self)
     gtk_button_set_label(self->back, i == 0 || building ? _("_Cancel") : _("_Back"));
     gtk_button_set_label(self->next, last ? _("_Create") : _("_Next"));
     gtk_widget_set_visible(GTK_WIDGET(self->next), !building);
+    vireo_tidy_names(GTK_WIDGET(self->back));
+    vireo_tidy_names(GTK_WIDGET(self->next));
     gtk_widget_action_set_enabled(GTK_WIDGET(self), "wizard.next",
                                   !building && page_is_complete(self, pages(self)[i]));
 }
@@ -372,7 +375,6 @@ static void add_entry_row(VireoWizard *self, VireoGalleryEntry *entry)
     adw_action_row_set_subtitle(ADW_ACTION_ROW(row), vireo_gallery_entry_get_description(entry));
     adw_action_row_set_subtitle_lines(ADW_ACTION_ROW(row), 0);
     gtk_widget_set_valign(check, GTK_ALIGN_CENTER);
-    gtk_accessible_update_property(GTK_ACCESSIBLE(check), GTK_ACCESSIBLE_PROPERTY_LABEL, title, -1);
     if (self->entry_buttons->len)
         gtk_check_button_set_group(GTK_CHECK_BUTTON(check), self->entry_buttons->pdata[0]);
     else

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Finds and works the application's widgets by AT-SPI, and the pointer and keys by xdotool."""
+import os
+import subprocess
+import time
+
+import gi
+
+gi.require_version("Atspi", "2.0")
+from gi.repository import Atspi  # noqa: E402
+
+Atspi.init()
+
+
+class NotThere(Exception):
+    pass
+
+
+def wait(fn, what, seconds=20):
+    """fn's first true result; NotThere after `seconds`."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            r = fn()
+        except Exception as e:  # widgets vanish while they are looked at
+            r, last = None, e
+        if r:
+            return r
+        if time.monotonic() > end:
+            raise NotThere(what)
+        time.sleep(0.05)
+
+
+def app(name="vireo"):
+    desktop = Atspi.get_desktop(0)
+    for i in range(desktop.get_child_count()):
+        a = desktop.get_child_at_index(i)
+        if a and a.get_name() == name:
+            return a
+    return None
+
+
+def walk(node, depth=0):
+    """Every accessible below node that is showing, with its depth."""
+    yield node, depth
+    for i in range(node.get_child_count()):
+        c = node.get_child_at_index(i)
+        if c is not None:
+            yield from walk(c, depth + 1)
+
+
+def showing(node):
+    """GTK 4.8 does not tell SHOWING; what has a size is laid out."""
+    try:
+        e = node.get_extents(Atspi.CoordType.WINDOW)
+    except Exception:
+        return False
+    return node.get_state_set().contains(Atspi.StateType.VISIBLE) and e.width > 0 and e.height > 0
+
+
+def find(name, role=None, root=None, need_showing=True):
+    """The first showing accessible of that name (and role, as 'push button')."""
+    for n, _ in walk(root or app()):
+        if n.get_name() == name and (role is None or n.get_role_name() == role):
+            if not need_showing or showing(n):
+                return n
+    return None
+
+
+def need(name, role=None, root=None, seconds=20):
+    return wait(lambda: find(name, role, root), f"{role or 'widget'} “{name}”", seconds)
+
+
+def gone(name, role=None, seconds=20):
+    wait(lambda: find(name, role) is None, f"{name} to go", seconds)
+
+
+def enabled(node):
+    return node.get_state_set().contains(Atspi.StateType.SENSITIVE)
+
+
+def press(name, role=None, root=None):
+    n = wait(lambda: (lambda x: x if x and enabled(x) else None)(find(name, role, root)),
+             f"an enabled {role or 'widget'} “{name}”")
+    a = n.get_action_iface()
+    if a is None or not n.do_action(0):
+        raise NotThere(f"{name} has no action")
+    return n
+
+
+def type_into(name, text, role="text"):
+    n = need(name, role)
+    n.get_editable_text_iface()
+    n.set_text_contents(text)
+
+
+def window_id(title, seconds=20):
+    def look():
+        out = subprocess.run(["xdotool", "search", "--onlyvisible", "--name", title],
+                             capture_output=True, text=True).stdout.split()
+        return out[-1] if out else None
+    return wait(look, f"window “{title}”", seconds)
+
+
+def xdo(*args):
+    subprocess.run(["xdotool", *map(str, args)], check=True, stdout=subprocess.DEVNULL)
+
+
+def geometry(wid):
+    out = subprocess.run(["xdotool", "getwindowgeometry", "--shell", wid], capture_output=True,
+                         text=True).stdout
+    g = dict(line.split("=", 1) for line in out.split())
+    return int(g["X"]), int(g["Y"]), int(g["WIDTH"]), int(g["HEIGHT"])
+
+
+def focus(title):
+    """Gives the window the keyboard; returns its id."""
+    wid = window_id(title)
+    xdo("windowactivate", "--sync", wid)
+    return wid
+
+
+def click(node, title, button=1):
+    """A real click in the middle of the widget, which is in the window of that title."""
+    e = node.get_extents(Atspi.CoordType.WINDOW)
+    x, y, _, _ = geometry(focus(title))
+    xdo("mousemove", x + e.x + e.width // 2, y + e.y + e.height // 2, "click", button)
+
+
+def shot(path):
+    if path:
+        subprocess.run(["import", "-window", "root", path], check=True)
+
+
+def dump(root=None):
+    for n, d in walk(root or app()):
+        if showing(n):
+            print("  " * d + n.get_role_name(), repr(n.get_name()))
+
+
+if __name__ == "__main__":
+    dump()
