@@ -39,6 +39,8 @@ static const char help[] =
     "  --debug-exit         a write to port 0xf4 ends the run with status (value << 1) | 1\n"
     "  --no-reboot          end with status 10 when the guest resets\n"
     "  --stats FILE         write what the run took as JSON\n"
+    "  --self-restore S     for tests: every S seconds save, reset and restore the devices' and\n"
+    "                       processors' state in place\n"
     "\n"
     "On the terminal: Ctrl-A X leaves, Ctrl-A R resets, Ctrl-A P presses the power button,\n"
     "Ctrl-A B sends a break, Ctrl-A A sends Ctrl-A.\n";
@@ -47,7 +49,7 @@ enum { ESCAPE = 1, INPUT = 4096, RETRY_MS = 10, STATUS_RESET = 10, STATUS_CRASH 
 
 struct options {
     const char *kernel, *initrd, *append, *multiboot, *memory, *cpus, *cpu, *accel, *serial,
-        *machine, *stats;
+        *machine, *stats, *self_restore;
     bool debug_exit, no_reboot;
 };
 
@@ -55,7 +57,8 @@ struct run {
     struct machine *machine;
     struct loop *loop; /* the main thread's */
     struct loop_source *in_source;
-    struct loop_timer retry;
+    struct loop_timer retry, restore;
+    unsigned restore_s; /* 0: never */
     int in_fd, signal_fd, out_fd;
     struct loop_source *out_source; /* on the machine's loop: waits until out_fd takes more */
     bool escape;                    /* Ctrl-A was typed */
@@ -222,6 +225,36 @@ static bool watch_signals(struct run *r, err *e)
     return loop_add_fd(r->loop, r->signal_fd, EPOLLIN, on_signal, r, e) != NULL;
 }
 
+/* ---- saving and restoring in place ---- */
+
+static bool save_and_restore(struct run *r, err *e)
+{
+    struct state_writer *w = state_writer_new();
+    struct state_reader in = {0};
+    bool ok = w && machine_save(r->machine, w, e);
+    if (ok)
+        in.data = state_writer_data(w, &in.len, e);
+    ok = ok && in.data && machine_restore(r->machine, &in, e);
+    state_writer_free(w);
+    return ok;
+}
+
+static void on_restore(void *ctx)
+{
+    struct run *r = ctx;
+    err e = ERR_INIT;
+    if (!machine_pause(r->machine))
+        return; /* it ended meanwhile */
+    if (save_and_restore(r, &e)) {
+        machine_resume(r->machine);
+        loop_timer_arm_in(&r->restore, r->restore_s * 1000000000ull);
+        return;
+    }
+    r->report.end = MACHINE_FAILED;
+    snprintf(r->report.text, sizeof r->report.text, "%s", e.text);
+    loop_quit(r->loop);
+}
+
 /* ---- arguments ---- */
 
 static bool word(const char *option, const char *value, const char *const *words, size_t n,
@@ -357,6 +390,9 @@ static int run_machine(struct run *r, const struct options *o, err *e)
         return CLI_USAGE;
     if (!open_input(r, o, e))
         return CLI_FAILED;
+    loop_timer_init(&r->restore, r->loop, on_restore, r);
+    if (r->restore_s)
+        loop_timer_arm_in(&r->restore, r->restore_s * 1000000000ull);
     loop_run(r->loop);
     machine_power_off(r->machine);
     terminal_restore();
@@ -368,6 +404,8 @@ static int run_machine(struct run *r, const struct options *o, err *e)
 
 static int prepare_and_run(struct run *r, const struct options *o, struct machine_params *p, err *e)
 {
+    if (o->self_restore && !number("--self-restore", o->self_restore, 3600, &r->restore_s, e))
+        return CLI_USAGE;
     if (!to_params(o, p, e) || !open_output(r, o, e) || !watch_signals(r, e))
         return CLI_USAGE;
     r->machine = machine_new(p, e);
@@ -433,6 +471,7 @@ int cli_run(int argc, char **argv)
         {"--stats", NULL, &o.stats},
         {"--debug-exit", &o.debug_exit, NULL},
         {"--no-reboot", &o.no_reboot, NULL},
+        {"--self-restore", NULL, &o.self_restore},
     };
     if (!cli_parse(argc, argv, table, ARRAY_LEN(table), &operands, help))
         return CLI_USAGE;

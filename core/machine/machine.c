@@ -184,11 +184,12 @@ static void do_start(void *ctx)
 
 static void do_pause(void *ctx)
 {
-    struct machine *m = ((struct call *)ctx)->m;
-    if (m->state != MACHINE_RUNNING)
+    struct call *c = ctx;
+    c->ok = c->m->state == MACHINE_RUNNING;
+    if (!c->ok)
         return;
-    halt(m);
-    m->state = MACHINE_PAUSED;
+    halt(c->m);
+    c->m->state = MACHINE_PAUSED;
 }
 
 static void do_resume(void *ctx)
@@ -279,9 +280,9 @@ bool machine_start(struct machine *m, err *e)
 {
     return call(&(struct call){.m = m, .e = e}, do_start);
 }
-void machine_pause(struct machine *m)
+bool machine_pause(struct machine *m)
 {
-    call(&(struct call){.m = m}, do_pause);
+    return call(&(struct call){.m = m}, do_pause);
 }
 void machine_resume(struct machine *m)
 {

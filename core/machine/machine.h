@@ -85,7 +85,7 @@ void machine_free(struct machine *m); /* in any state; not from an upcall */
 
 /* Loads the boot image into cleared memory and runs. ERR_STATE unless new or ended. */
 bool machine_start(struct machine *m, err *e);
-void machine_pause(struct machine *m);
+bool machine_pause(struct machine *m); /* false if it was not running */
 void machine_resume(struct machine *m);
 /* Power-on state and start again; only while running or paused. */
 bool machine_reset(struct machine *m, err *e);
