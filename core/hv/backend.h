@@ -110,6 +110,9 @@ struct hv_backend_ops {
     /* CPUID leaves of the host that this backend can give a guest, at most `room`, and how many.
      * NULL: it has one processor model. `leaf` is one subleaf each. */
     size_t (*host_cpuid)(struct hv_cpuid *out, size_t room);
+    /* Whether guests do well to end interrupts by MSR 0x40000070, where the VP assist page can
+     * spare them the exit (TLFS 10.3.5). NULL: no. */
+    bool (*lazy_eoi)(void);
     /* Whether this host can run an unmodified kernel with it; `why` gets one line if not. */
     bool (*usable)(char *why, size_t size);
     void *(*create)(const struct hv_backend_params *p, err *e);

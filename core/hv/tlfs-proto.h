@@ -38,6 +38,7 @@ enum { /* 0x40000003 EAX */
        HV_FEAT_DIRECT_STIMER = 1 << 19,
        /* 0x40000004 EAX */
        HV_HINT_REMOTE_FLUSH = 1 << 2,
+       HV_HINT_APIC_MSRS = 1 << 3,
        HV_HINT_RELAXED_TIMING = 1 << 5,
        HV_HINT_NO_AEOI = 1 << 9,
        HV_HINT_CLUSTER_IPI = 1 << 10,

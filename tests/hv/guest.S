@@ -150,12 +150,12 @@ GUEST(guest_stimer):
         orl     $0xc00, %eax
         wrmsr
         WRMSR(0x80f, 0x1ff)
+        WRMSR(0x400000b0, 0x1ed8)       /* direct, vector 0xed, auto-enable */
         movl    $3, %r15d
 7:      movl    $0x40000020, %ecx
         rdmsr
         shlq    $32, %rdx
         leaq    20000(%rdx, %rax), %r14
-        WRMSR(0x400000b0, 0x1ed9)       /* direct, vector 0xed, auto-enable, enable */
         movl    $0x400000b1, %ecx
         movl    %r14d, %eax
         movq    %r14, %rdx

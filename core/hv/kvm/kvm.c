@@ -91,6 +91,20 @@ static bool usable(char *why, size_t size)
     return !lacks_capability(dev, why, size) && kvm_selftest(dev, why, size);
 }
 
+static bool parameter_is_on(const char *path)
+{
+    char c = 0;
+    AUTO(fd) fd = open(path, O_RDONLY | O_CLOEXEC);
+    return fd >= 0 && read(fd, &c, 1) == 1 && (c == 'Y' || c == '1');
+}
+
+/* Where the hardware ends interrupts without an exit, the MSR would bring exits back. */
+static bool lazy_eoi(void)
+{
+    return !parameter_is_on("/sys/module/kvm_intel/parameters/enable_apicv") &&
+           !parameter_is_on("/sys/module/kvm_amd/parameters/avic");
+}
+
 /* ---- making ---- */
 
 static void on_kick(int sig)
@@ -276,6 +290,7 @@ static const struct hv_backend_synic_ops synic_ops = {
 const struct hv_backend_ops hv_backend_kvm = {
     .name = "kvm",
     .host_cpuid = kvm_host_cpuid,
+    .lazy_eoi = lazy_eoi,
     .usable = usable,
     .create = create,
     .destroy = destroy,
