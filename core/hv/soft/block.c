@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include "core/hv/soft/block.h"
+#include "core/hv/soft/jit.h"
 #include "core/hv/soft/soft.h"
 
 enum { HASH_BITS = 14, PAGE_HASH_BITS = 12 };
@@ -94,6 +95,7 @@ static void unhash(struct soft_cache *c, struct block *b)
 static void drop(struct soft_vp *vp, struct block *b)
 {
     unhash(vp->cache, b);
+    soft_jit_drop(vp, b);
     const struct insn *cur = vp->cur;
     if (cur && cur >= b->insn && cur < b->insn + b->n)
         b->insn[cur - b->insn + 1].fn = op_resync;
@@ -144,6 +146,7 @@ void soft_block_drop_all(struct soft_vp *vp)
         clear_code_bit(vp, b->phys & ~0xfffull);
         at += (size_t)b->size16 * 16;
     }
+    soft_jit_drop_all(vp);
     c->used = 0;
     memset(c->hash, 0, sizeof c->hash);
     memset(c->page, 0, sizeof c->page);
@@ -196,6 +199,7 @@ static struct block *decode_once(struct soft_vp *vp, uint64_t lin, unsigned mode
     if (res == DECODE_SHORT || res == DECODE_LONG)
         soft_raise_error(vp, NULL, EXC_GP, 0);
     close_block(&c->once.insn[1], c->once.insn[0].len);
+    c->once.b.code = (void *)(uintptr_t)SOFT_JIT_NEVER;
     c->once.b.n = 1;
     c->once.b.bytes = c->once.insn[0].len;
     return &c->once.b;
@@ -227,6 +231,8 @@ static struct block *decode_block(struct soft_vp *vp, const uint8_t *page, uint6
     close_block(&b->insn[n], off);
     b->phys = phys;
     b->mode = (uint16_t)mode;
+    b->code = NULL;
+    b->runs = 0;
     b->n = (uint16_t)n;
     b->bytes = (uint16_t)off;
     size_t size = sizeof *b + (n + 1) * sizeof(struct insn);

@@ -14,10 +14,24 @@ enum { BLOCK_MAX_INSNS = 48 };
 struct block {
     uint64_t phys;
     struct block *hash_next, *page_next;
+    void *code;              /* translated (jit.h), NULL or SOFT_JIT_NEVER */
+    uint32_t runs;           /* counted until it is translated */
     uint16_t mode, n, bytes; /* n without the closing pseudo instruction */
     uint16_t size16;         /* of the whole, in 16-byte units */
     struct insn insn[];
 };
+
+enum { SOFT_JIT_NEVER = 1 }; /* b->code of a block that is not to be translated */
+static inline bool soft_jit_ready(const struct block *b)
+{
+    return (uintptr_t)b->code > SOFT_JIT_NEVER;
+}
+
+/* Counts a run of a block that has no code: true when it is hot enough to be translated. */
+static inline bool soft_jit_wanted(const struct soft_vp *vp, struct block *b)
+{
+    return !b->code && vp->jit && ++b->runs >= vp->jit_after;
+}
 
 /* Leaves a block: goes straight on in the next one if it is known and nothing calls for attention.
  */
@@ -46,7 +60,11 @@ static inline void soft_chain(struct soft_vp *vp)
     struct block *b = j->b;
     if (SOFT_UNLIKELY(vp->code != SOFT_MODE64 && vp->rip + b->bytes - 1 > vp->seg[HV_CS].limit))
         return;
+    if (soft_jit_wanted(vp, b))
+        return; /* to the run loop, which translates it */
     vp->block_rip = vp->rip;
+    if (soft_jit_ready(b))
+        return vp->jit_enter(vp, b->code);
     vp->icount += b->n;
     return b->insn[0].fn(vp, b->insn);
 #endif

@@ -220,6 +220,15 @@ struct soft_vp {
     uint8_t ext; /* EXT of error codes: an event that no INT n asked for is being delivered */
     jmp_buf fault;
 
+    /* Translated code (jit.h). */
+    struct soft_jit *jit; /* NULL: interpret only */
+    void (*jit_enter)(struct soft_vp *vp, void *code);
+    uint64_t jit_link, jit_tmp;
+    uint32_t jit_mxcsr; /* the host's */
+    uint32_t jit_after; /* runs before a block is translated */
+    bool jit_resume, jit_full;
+    uint8_t jit_vec; /* 1: the guest's XMM registers and MXCSR are in the host's */
+
     struct soft *soft;
     unsigned index;
     struct soft_lapic *lapic;

@@ -3,6 +3,7 @@
 #include <sched.h>
 
 #include "core/hv/soft/block.h"
+#include "core/hv/soft/jit.h"
 #include "core/hv/soft/seg.h"
 #include "core/hv/soft/soft.h"
 
@@ -118,7 +119,14 @@ static void code_breakpoints(struct soft_vp *vp)
 
 static void enter(struct soft_vp *vp, struct block *b)
 {
+    if (soft_jit_wanted(vp, b))
+        soft_jit_translate(vp, b);
     vp->block_rip = vp->rip;
+    if (soft_jit_ready(b)) {
+        soft_jit_link(vp, b);
+        vp->jit_enter(vp, b->code); /* counts for itself */
+        return;
+    }
     vp->icount += b->n;
     b->insn[0].fn(vp, b->insn);
 }
@@ -171,6 +179,8 @@ void soft_run(struct soft_vp *vp, struct hv_exit *exit)
             break;
         if (vp->activity != HV_VP_RUNNING)
             continue;
+        if (vp->jit_full)
+            soft_block_drop_all(vp);
         if (vp->jump_key & SOFT_MODE_SINGLE)
             step(vp);
         else

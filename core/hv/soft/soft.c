@@ -4,14 +4,30 @@
 
 #include <stdlib.h>
 
+#include "core/hv/soft/jit.h"
+
+enum { JIT_AFTER = 16, JIT_BYTES = 16 << 20 };
+
 static void vp_free(struct soft_vp *vp)
 {
     if (!vp)
         return;
     soft_lapic_free(vp->lapic);
     soft_cache_free(vp->cache);
+    soft_jit_free(vp->jit);
     soft_mmu_free(vp->mmu_state);
     free(vp);
+}
+
+/* VIREO_SOFT_TRANSLATE: runs after which a block is translated, 0 for never; "N,exact" keeps flags
+ * that only a fault's frame would show. For tests that compare with the interpreter. */
+static void start_translator(struct soft_vp *vp, unsigned vp_count)
+{
+    const char *after = getenv("VIREO_SOFT_TRANSLATE");
+    vp->jit_after = after ? (uint32_t)strtoul(after, NULL, 10) : JIT_AFTER;
+    uint32_t bytes = vp_count <= 1 ? JIT_BYTES : vp_count <= 4 ? JIT_BYTES / 2 : JIT_BYTES / 4;
+    if (vp->jit_after)
+        vp->jit = soft_jit_new(vp, bytes, after && strstr(after, "exact"));
 }
 
 static struct soft_vp *vp_new(struct soft *s, unsigned index, err *e)
@@ -30,6 +46,7 @@ static struct soft_vp *vp_new(struct soft *s, unsigned index, err *e)
         vp_free(vp);
         return NULL;
     }
+    start_translator(vp, s->vp_count);
     soft_jump_flush(vp);
     vp->lapic = soft_lapic_new(vp, e);
     if (!vp->lapic) {

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The translator: turns hot decoded blocks into host code. One instance a VP, used on that VP's
+ * thread alone; the code cache is mapped twice, writable and executable. 64-bit guest code is
+ * translated; everything else, and every slow path, is the interpreter's.
+ *
+ * In translated code: r15 = vp, r12-r14 scratch, guest RAX RCX RDX RBX RBP RSI RDI R8 R9 R10 in the
+ * same host registers, guest RSP in r11, guest R11-R15 in vp->gpr. vp->block_rip is the linear
+ * address of the page that the block lies in, so that one translation serves every mapping of it.
+ * At block borders the flags are in vp->status.
+ *
+ * Why a guest stays in its memory: translated code stores and loads through a TLB entry that the
+ * interpreter filled (tag of the very page, access within the page), through vp at constant
+ * offsets, and through the host stack in fixed thunks; guest bytes decide nothing else about an
+ * address. Host instructions are emitted only from the table in reread.c, never copied unknown.
+ */
+#ifndef VIREO_HV_SOFT_JIT_H
+#define VIREO_HV_SOFT_JIT_H
+
+#include "core/hv/soft/block.h"
+
+struct soft_jit;
+
+/*
+ * Flags that are overwritten before any instruction can read them are not kept, so that the frame
+ * of a fault in between may show older arithmetic flags than a processor would; `exact` keeps them,
+ * for tests that compare. NULL if the host refuses executable memory: the VP then only interprets.
+ * `bytes` of code cache.
+ */
+struct soft_jit *soft_jit_new(struct soft_vp *vp, uint32_t bytes, bool exact);
+void soft_jit_free(struct soft_jit *j);
+
+/* Sets b->code if the block can be translated; else marks it so that it is not tried again. Called
+ * between blocks. May empty the code cache (all code pointers become NULL through soft_jit_forget).
+ */
+void soft_jit_translate(struct soft_vp *vp, struct block *b);
+/* The block's bytes changed: whoever still jumps to its code comes out to the look-up. */
+void soft_jit_drop(struct soft_vp *vp, struct block *b);
+/* All blocks are about to be freed. */
+void soft_jit_drop_all(struct soft_vp *vp);
+/* After a look-up that followed an exit by a direct jump: links that jump to b's code. */
+void soft_jit_link(struct soft_vp *vp, struct block *b);
+
+#endif

@@ -1,0 +1,743 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * One decoded block to host code. Layout: u32 offset of the way out, head (attention check, count),
+ * body, then the slow ways: one per memory access, jump or call out of line.
+ */
+#include <string.h>
+
+#include "core/base/bytes.h"
+#include "core/hv/soft/jit-internal.h"
+#include "core/hv/soft/reread.h"
+#include "core/hv/soft/soft.h"
+
+enum { PEEK_INSNS = 6, MAX_SLOW = 4 * BLOCK_MAX_INSNS };
+
+struct slow {
+    uint32_t rel_at; /* the branch that comes here */
+    uint16_t insn;
+};
+
+struct step {
+    struct reread r;
+    bool native, flags_after; /* flags_after: someone reads the flags as this one leaves them */
+};
+
+struct tr {
+    struct emit *e;
+    struct soft_jit *j;
+    struct block *b;
+    uint32_t page_off; /* of the block in its page */
+    const uint8_t *page;
+    bool in_host, in_vp; /* where the guest's flags are right now */
+    bool exact;          /* keep even flags that only a fault's frame would show */
+    bool vec_loaded;     /* the guest's XMM registers and MXCSR are in the host's */
+    unsigned nslow;
+    struct step step[BLOCK_MAX_INSNS];
+    struct slow slow[MAX_SLOW];
+    uint32_t head;
+};
+
+/* ---- flags ---- */
+
+static void save_flags(struct tr *t)
+{
+    struct emit *e = t->e;
+    if (t->in_vp)
+        return;
+    e_mov_rr(e, J_TMP, E_RAX);
+    e8(e, 0x9f);                               /* lahf */
+    e_op_rm(e, 0, 0, 0x0f90, 0, e_reg(E_RAX)); /* seto al */
+    e8(e, 0x66);
+    e_op_rm(e, 0, 0, 0x89, E_RAX, e_mem(J_VP, VP(status)));
+    e_mov_rr(e, E_RAX, J_TMP);
+    t->in_vp = true;
+}
+
+static void load_flags(struct tr *t)
+{
+    struct emit *e = t->e;
+    if (t->in_host)
+        return;
+    e_mov_rr(e, J_TMP, E_RAX);
+    e_op_rm(e, 0, 0, 0x0fb7, E_RAX, e_mem(J_VP, VP(status)));
+    e8(e, 0x04); /* add al, 127: overflows if bit 0 was set */
+    e8(e, 0x7f);
+    e8(e, 0x9e); /* sahf */
+    e_mov_rr(e, E_RAX, J_TMP);
+    t->in_host = true;
+}
+
+/* Host flags are about to be lost; keep the guest's if anyone still needs them. */
+static void clobber_flags(struct tr *t, bool needed)
+{
+    if (needed)
+        save_flags(t);
+    t->in_host = false;
+}
+
+/* An instruction set the flags in the host. */
+static void flags_written(struct tr *t)
+{
+    t->in_host = true;
+    t->in_vp = false;
+}
+
+/* ---- operands ---- */
+
+static uint32_t code_off(const struct tr *t, unsigned k)
+{
+    return t->page_off + t->b->insn[k].off;
+}
+
+static void slow_way(struct tr *t, unsigned cc, unsigned k)
+{
+    uint32_t at = e_jcc(t->e, cc);
+    if (t->nslow < MAX_SLOW)
+        t->slow[t->nslow++] = (struct slow){at, (uint16_t)k};
+    else
+        t->e->full = true;
+}
+
+/* The guest register in a host register: its own, or `tmp` loaded from vp. */
+static unsigned use_reg(struct tr *t, unsigned g, unsigned tmp, bool load)
+{
+    unsigned h = jit_pinned(g);
+    if (h != E_NONE)
+        return h;
+    if (load)
+        e_load(t->e, tmp, J_VP, vp_gpr(g));
+    return tmp;
+}
+
+static void put_reg(struct tr *t, unsigned g, unsigned h)
+{
+    if (jit_pinned(g) == E_NONE)
+        e_store(t->e, J_VP, vp_gpr(g), h);
+}
+
+/* dst = address of the operand without segment base. Leaves flags alone but for RIP-relative ones
+ * far away, which cannot be. */
+static void address(struct tr *t, const struct reread *r, unsigned k, unsigned dst)
+{
+    struct emit *e = t->e;
+    struct emit_rm m = {
+        .reg = E_NONE, .base = E_NONE, .index = E_NONE, .scale = r->scale, .disp = r->disp};
+    if (r->base == RR_RIP) {
+        e_load(e, dst, J_VP, VP(block_rip));
+        m.base = (uint8_t)dst;
+        m.disp += (int32_t)(code_off(t, k) + r->len); /* overflow: checked by plain_ok */
+    } else if (r->base != RR_NO_REG) {
+        m.base = (uint8_t)use_reg(t, r->base, dst, true);
+    }
+    if (r->index != RR_NO_REG)
+        m.index = (uint8_t)use_reg(t, r->index, J_TMP, true);
+    e_lea(e, dst, m);
+}
+
+/* J_ADDR = host address of `size` bytes at the linear address in J_ADDR, or off to the interpreter.
+ * Host flags are lost. Clobbers J_TMP, J_TMP2. */
+static void check_access(struct tr *t, unsigned k, unsigned size, bool write)
+{
+    struct emit *e = t->e;
+    if (size > 1)
+        e_lea(e, J_TMP2, e_mem(J_ADDR, (int32_t)size - 1));
+    else
+        e_mov_rr(e, J_TMP2, J_ADDR);
+    e_mov_rr(e, J_TMP, J_ADDR);
+    e_shift_imm(e, 1, 5, J_TMP, 7);
+    e_alu_imm(e, 1, E_AND, e_reg(J_TMP2), -4096);
+    e_alu_imm(e, 0, E_AND, e_reg(J_TMP), (SOFT_TLB_SIZE - 1) << 5);
+    e_alu_rm(e, 1, E_ADD, J_TMP2, e_mem(J_VP, VP(tlb_gen)));
+    e_alu_rm(e, 1, E_ADD, J_TMP, e_mem(J_VP, VP(tlb)));
+    e_alu_rm(e, 1, E_CMP, J_TMP2,
+             e_mem(J_TMP, write ? (int32_t)offsetof(struct soft_tlbe, wtag)
+                                : (int32_t)offsetof(struct soft_tlbe, rtag)));
+    slow_way(t, E_CC_NE, k);
+    e_alu_rm(e, 1, E_ADD, J_ADDR, e_mem(J_TMP, (int32_t)offsetof(struct soft_tlbe, addend)));
+}
+_Static_assert(sizeof(struct soft_tlbe) == 32, "check_access shifts by 7");
+
+static void memory(struct tr *t, const struct step *s, unsigned k, unsigned size, bool write)
+{
+    const struct reread *r = &s->r;
+    address(t, r, k, J_ADDR);
+    clobber_flags(t, r->flags_read || t->exact || (s->flags_after && !r->flags_set));
+    if (r->seg)
+        e_alu_rm(t->e, 1, E_ADD, J_ADDR,
+                 e_mem(J_VP, VP(seg) + (int32_t)sizeof(struct hv_segment) * r->seg +
+                                 (int32_t)offsetof(struct hv_segment, base)));
+    if (r->aligned) {
+        e_op_rm(t->e, 0, 0, 0xf6, 0, e_reg(J_ADDR)); /* test byte, 15 */
+        e8(t->e, 15);
+        slow_way(t, E_CC_NE, k);
+    }
+    check_access(t, k, size, write);
+}
+
+static bool high_byte(const struct reread *r, unsigned g)
+{
+    return !r->rex && g >= 4 && g < 8;
+}
+
+/* As use_reg, for an operand that may be a byte: AH to BH keep their number. */
+static unsigned use_operand(struct tr *t, const struct reread *r, unsigned g, bool byte,
+                            unsigned tmp)
+{
+    return byte && high_byte(r, g) ? g : use_reg(t, g, tmp, true);
+}
+
+/* ---- plain instructions ---- */
+
+static void emit_host(struct tr *t, const struct reread *r, unsigned reg, struct emit_rm rm,
+                      bool force_rex)
+{
+    struct emit *e = t->e;
+    static const uint32_t maps[] = {0, 0x0f00, 0x0f3800, 0x0f3a00};
+    uint32_t opcode = maps[r->map] | r->op;
+    if (r->lock)
+        e8(e, 0xf0);
+    if (r->opsz && (r->size == 2 || r->kind == RR_VEC))
+        e8(e, 0x66);
+    if (r->rep)
+        e8(e, r->rep);
+    e_op_rm(e, r->size == 8, force_rex ? 0x40 : 0, opcode, reg, rm);
+    e_bytes(e, &r->imm, r->imm_size);
+}
+
+/* Byte registers 4-7 mean AH..BH without REX, SPL..DIL with: both operands must agree on what the
+ * host encoding says. */
+static bool bytes_fit(const struct reread *r, unsigned reg, bool reg_used, struct emit_rm rm)
+{
+    bool high =
+        (r->reg8 && reg_used && high_byte(r, r->reg)) || (r->rm8 && !r->mem && high_byte(r, r->rm));
+    if (!high)
+        return true;
+    return !r->rex && !e_rex_bits(0, reg_used ? reg : 0, &rm);
+}
+
+static bool plain_ok(const struct reread *r, uint32_t next_off)
+{
+    if (r->mem && r->base == RR_RIP && r->disp > INT32_MAX - (int32_t)next_off)
+        return false;
+    bool reg_used = !r->group;
+    unsigned reg = r->reg & 7u;
+    if (reg_used && !(r->reg8 && high_byte(r, r->reg)))
+        reg = jit_pinned(r->reg);
+    bool rm_high = r->rm8 && !r->mem && high_byte(r, r->rm);
+    struct emit_rm rm = r->mem ? e_mem(J_ADDR, 0) : e_reg(rm_high ? r->rm : jit_pinned(r->rm));
+    if (reg == E_NONE)
+        reg = J_TMP2;
+    if (!r->mem && rm.reg == E_NONE)
+        rm = e_reg(J_TMP);
+    return bytes_fit(r, reg, reg_used, rm);
+}
+
+static void plain(struct tr *t, const struct step *s, unsigned k)
+{
+    const struct reread *r = &s->r;
+    bool reg_used = !r->group;
+    struct emit_rm rm = e_mem(J_ADDR, 0);
+    unsigned reg = r->reg & 7u, h = 0;
+    if (r->mem)
+        memory(t, s, k, r->rm_size, r->rm_use & RR_W);
+    if (r->flags_read)
+        load_flags(t);
+    if (reg_used)
+        reg = use_operand(t, r, r->reg, r->reg8, J_TMP2);
+    if (!r->mem) {
+        h = use_operand(t, r, r->rm, r->rm8, J_TMP);
+        rm = e_reg(h);
+    }
+    bool low_byte = (r->reg8 && reg_used && !high_byte(r, r->reg) && reg >= 4) ||
+                    (r->rm8 && !r->mem && !high_byte(r, r->rm) && h >= 4);
+    emit_host(t, r, reg, rm, low_byte);
+    if (reg_used && (r->reg_use & RR_W))
+        put_reg(t, r->reg, reg);
+    if (!r->mem && (r->rm_use & RR_W))
+        put_reg(t, r->rm, h);
+    if (r->flags_set ||
+        (r->flags_read && r->kind == RR_PLAIN && !(r->map == 1 && (r->op & 0xf0) == 0x40) &&
+         !(r->map == 1 && (r->op & 0xf0) == 0x90)))
+        flags_written(t);
+}
+
+/* ---- vector instructions ---- */
+
+static void load_vec(struct tr *t, const struct step *s, unsigned k)
+{
+    struct emit *e = t->e;
+    if (t->vec_loaded)
+        return;
+    clobber_flags(t, t->exact || (s->flags_after && !s->r.flags_set));
+    e_op_rm(e, 0, 0, 0x80, 7, e_mem(J_VP, VP(jit_vec))); /* cmp byte, 0 */
+    e8(e, 0);
+    uint32_t there = e_jcc(e, E_CC_NE);
+    e_call_to(e, t->j->load_vec);
+    slow_way(t, E_CC_NE, k); /* not allowed now, or an exception is unmasked */
+    e_patch(e, there, e->at);
+    t->vec_loaded = true;
+}
+
+static void vec(struct tr *t, const struct step *s, unsigned k)
+{
+    const struct reread *r = &s->r;
+    struct emit_rm rm = e_mem(J_ADDR, 0);
+    unsigned reg = r->reg, h = 0;
+    load_vec(t, s, k);
+    if (r->mem)
+        memory(t, s, k, r->rm_size, r->rm_use & RR_W);
+    if (r->group)
+        reg = r->reg & 7u;
+    else if (!r->xreg)
+        reg = use_reg(t, r->reg, J_TMP2, false);
+    if (!r->mem) {
+        h = r->xrm ? r->rm : use_reg(t, r->rm, J_TMP, r->rm_use & RR_R);
+        rm = e_reg(h);
+    }
+    emit_host(t, r, reg, rm, false);
+    if (!r->xreg && !r->group)
+        put_reg(t, r->reg, reg);
+    if (!r->mem && !r->xrm && (r->rm_use & RR_W))
+        put_reg(t, r->rm, h);
+    if (r->flags_set)
+        flags_written(t);
+}
+
+/* ---- stack ---- */
+
+static void push_value(struct tr *t, const struct step *s, unsigned k, unsigned h, bool imm)
+{
+    struct emit *e = t->e;
+    e_lea(e, J_ADDR, e_mem(jit_pinned(HV_RSP), -8));
+    clobber_flags(t, s->flags_after || t->exact);
+    check_access(t, k, 8, true);
+    if (imm) {
+        e_op_rm(e, 1, 0, 0xc7, 0, e_mem(J_ADDR, 0));
+        e32(e, (uint32_t)s->r.imm);
+    } else {
+        unsigned src = h;
+        if (h == E_NONE) {
+            src = J_TMP;
+            e_load(e, J_TMP, J_VP, vp_gpr(s->r.rm));
+        }
+        e_store(e, J_ADDR, 0, src);
+    }
+    e_lea(e, jit_pinned(HV_RSP), e_mem(jit_pinned(HV_RSP), -8));
+}
+
+static void pop_reg(struct tr *t, const struct step *s, unsigned k, unsigned g)
+{
+    struct emit *e = t->e;
+    unsigned h = jit_pinned(g);
+    e_mov_rr(e, J_ADDR, jit_pinned(HV_RSP));
+    clobber_flags(t, s->flags_after || t->exact);
+    check_access(t, k, 8, false);
+    e_load(e, h == E_NONE ? J_TMP : h, J_ADDR, 0);
+    put_reg(t, g, J_TMP);
+    if (g != HV_RSP)
+        e_lea(e, jit_pinned(HV_RSP), e_mem(jit_pinned(HV_RSP), 8));
+}
+
+static void leave(struct tr *t, const struct step *s, unsigned k)
+{
+    struct emit *e = t->e;
+    e_mov_rr(e, J_ADDR, E_RBP);
+    clobber_flags(t, s->flags_after || t->exact);
+    check_access(t, k, 8, false);
+    e_lea(e, jit_pinned(HV_RSP), e_mem(E_RBP, 8));
+    e_load(e, E_RBP, J_ADDR, 0);
+}
+
+/* ---- ways out of the block ---- */
+
+/* To `off` from the page's start, flags in vp. `rel_at`: a branch that exists already, or 0. */
+static void jump_to(struct tr *t, uint32_t rel_at, int64_t off)
+{
+    struct emit *e = t->e;
+    bool same_page = off >= 0 && off < 4096;
+    if (same_page) {
+        if (!rel_at)
+            rel_at = e_jmp(e);
+        while (e->at & 7)
+            e8(e, 0xcc);
+        struct jit_link link = {
+            .phys = (t->b->phys & ~4095ull) + (uint64_t)off, .rel_at = rel_at, .mode = t->b->mode};
+        uint32_t at = e->at;
+        e_bytes(e, &link, sizeof link);
+        e_patch(e, rel_at, e->at);
+        e_load(e, J_ADDR, J_VP, VP(block_rip));
+        e_lea(e, J_ADDR, e_mem(J_ADDR, (int32_t)off));
+        e_store(e, J_VP, VP(rip), J_ADDR);
+        e_op_rm(e, 1, 0, 0xc7, 0, e_mem(J_VP, VP(jit_link)));
+        e32(e, at);
+        e_jmp_to(e, t->j->exit);
+        return;
+    }
+    if (rel_at)
+        e_patch(e, rel_at, e->at);
+    e_load(e, J_ADDR, J_VP, VP(block_rip));
+    e_lea(e, J_ADDR, e_mem(J_ADDR, (int32_t)off));
+    e_jmp_to(e, t->j->indirect);
+}
+
+static void push_return(struct tr *t, unsigned k)
+{
+    struct emit *e = t->e;
+    e_lea(e, J_ADDR, e_mem(jit_pinned(HV_RSP), -8));
+    check_access(t, k, 8, true);
+    e_load(e, J_TMP, J_VP, VP(block_rip));
+    e_lea(e, J_TMP, e_mem(J_TMP, (int32_t)(code_off(t, k) + t->step[k].r.len)));
+    e_store(e, J_ADDR, 0, J_TMP);
+    e_lea(e, jit_pinned(HV_RSP), e_mem(jit_pinned(HV_RSP), -8));
+}
+
+static void branch_rm(struct tr *t, const struct step *s, unsigned k)
+{
+    struct emit *e = t->e;
+    if (s->r.mem) {
+        memory(t, s, k, 8, false);
+        e_load(e, J_ADDR, J_ADDR, 0);
+    } else {
+        clobber_flags(t, s->flags_after || t->exact);
+        e_mov_rr(e, J_ADDR, use_reg(t, s->r.rm, J_ADDR, true));
+    }
+    if (s->r.kind == RR_CALL_RM) {
+        e_store(e, J_VP, VP(jit_tmp), J_ADDR);
+        push_return(t, k);
+        e_load(e, J_ADDR, J_VP, VP(jit_tmp));
+    }
+    e_jmp_to(e, t->j->indirect);
+}
+
+static void ret(struct tr *t, const struct step *s, unsigned k)
+{
+    struct emit *e = t->e;
+    e_mov_rr(e, J_ADDR, jit_pinned(HV_RSP));
+    clobber_flags(t, s->flags_after || t->exact);
+    check_access(t, k, 8, false);
+    e_load(e, J_ADDR, J_ADDR, 0);
+    e_lea(e, jit_pinned(HV_RSP), e_mem(jit_pinned(HV_RSP), 8 + (uint16_t)s->r.imm));
+    e_jmp_to(e, t->j->indirect);
+}
+
+static void finish(struct tr *t, const struct step *s, unsigned k)
+{
+    const struct reread *r = &s->r;
+    int64_t next = (int64_t)code_off(t, k) + r->len;
+    switch (r->kind) {
+    case RR_JCC: {
+        if (s->flags_after)
+            save_flags(t);
+        load_flags(t);
+        uint32_t taken = e_jcc(t->e, r->op & 15);
+        jump_to(t, 0, next);
+        jump_to(t, taken, next + r->imm);
+        break;
+    }
+    case RR_CALL:
+        clobber_flags(t, s->flags_after || t->exact);
+        push_return(t, k);
+        jump_to(t, 0, next + r->imm);
+        break;
+    case RR_JMP:
+        clobber_flags(t, s->flags_after);
+        jump_to(t, 0, next + r->imm);
+        break;
+    case RR_RET: ret(t, s, k); break;
+    default: branch_rm(t, s, k); break;
+    }
+}
+
+/* ---- the interpreter's part ---- */
+
+static void soft_jit_resumed(struct soft_vp *vp, const struct insn *i)
+{
+    vp->jit_resume = true;
+}
+
+/* Emits a jump around two insns and a call of the thunk with them. */
+static void call_handler(struct tr *t, unsigned k)
+{
+    struct emit *e = t->e;
+    struct insn pair[2] = {t->b->insn[k], {.fn = soft_jit_resumed}};
+    pair[0].off = (uint16_t)code_off(t, k);
+    if (pair[0].base ==
+        offsetof(struct soft_vp, block_rip)) /* RIP-relative: from the page's start */
+        pair[0].disp += (int32_t)t->page_off;
+    clobber_flags(t, true);
+    uint32_t over = e_jmp(e);
+    while (e->at & 7)
+        e8(e, 0xcc);
+    uint32_t at = e->at;
+    e_bytes(e, pair, sizeof pair);
+    e_patch(e, over, e->at);
+    e_mov_imm64(e, J_ADDR, (uint64_t)(uintptr_t)(t->j->rx + at));
+    e_call_to(e, t->j->call);
+    t->in_host = t->vec_loaded = false;
+    t->in_vp = true;
+    /* the handler may have overwritten this very block: its head is a jump then */
+    e8(e, 0x80); /* cmp byte [rip + head], 0xe9 */
+    e8(e, 0x3d);
+    e32(e, t->head - (e->at + 5));
+    e8(e, 0xe9);
+    uint32_t alive = e_jcc(e, E_CC_NE);
+    e_load(e, J_ADDR, J_VP, VP(block_rip));
+    e_lea(e, J_ADDR, e_mem(J_ADDR, (int32_t)(code_off(t, k) + t->b->insn[k].len)));
+    e_store(e, J_VP, VP(rip), J_ADDR);
+    e_jmp_to(e, t->j->exit);
+    e_patch(e, alive, e->at);
+}
+
+static void to_interpreter(struct tr *t, unsigned k)
+{
+    struct emit *e = t->e;
+    e_mov_imm64(e, J_ADDR, (uint64_t)(uintptr_t)&t->b->insn[k]);
+    e_mov_imm32(e, J_TMP, t->page_off);
+    e_jmp_to(e, t->j->bail);
+}
+
+static void slow_ways(struct tr *t)
+{
+    for (unsigned i = 0; i < t->nslow; i++) {
+        uint32_t at = t->e->at;
+        bool shared = i && t->slow[i].insn == t->slow[i - 1].insn;
+        if (shared) {
+            /* the same instruction's other access: no different way out */
+            uint32_t v;
+            memcpy(&v, t->e->base + t->slow[i - 1].rel_at, 4);
+            e_patch(t->e, t->slow[i].rel_at, t->slow[i - 1].rel_at + 4 + v);
+            continue;
+        }
+        e_patch(t->e, t->slow[i].rel_at, at);
+        to_interpreter(t, t->slow[i].insn);
+    }
+}
+
+/* ---- a block ---- */
+
+static bool one(struct tr *t, unsigned k)
+{
+    struct step *s = &t->step[k];
+    const struct reread *r = &s->r;
+    struct emit *e = t->e;
+    if (!s->native) {
+        call_handler(t, k);
+        return true;
+    }
+    switch (r->kind) {
+    case RR_PLAIN: plain(t, s, k); break;
+    case RR_VEC: vec(t, s, k); break;
+    case RR_NOP: break;
+    case RR_FIXED:
+        if (r->flags_read)
+            load_flags(t);
+        if (r->opsz)
+            e8(e, 0x66);
+        if (r->size == 8)
+            e8(e, 0x48);
+        e8(e, r->op);
+        if (r->flags_read)
+            flags_written(t);
+        break;
+    case RR_ACC:
+        if (r->flags_read)
+            load_flags(t);
+        if (r->opsz && r->size == 2)
+            e8(e, 0x66);
+        if (r->size == 8)
+            e8(e, 0x48);
+        e8(e, r->op);
+        e_bytes(e, &r->imm, r->imm_size);
+        flags_written(t);
+        break;
+    case RR_MOV_IMM: {
+        bool byte = r->size == 1;
+        unsigned h = byte && high_byte(r, r->rm) ? r->rm : use_reg(t, r->rm, J_TMP, r->size < 4);
+        if (r->opsz && r->size == 2)
+            e8(e, 0x66);
+        unsigned rex = (r->size == 8 ? 8u : 0) | (h > 7);
+        if (rex || (byte && h >= 4 && !high_byte(r, r->rm)))
+            e8(e, (uint8_t)(0x40 | rex));
+        e8(e, (uint8_t)((byte ? 0xb0 : 0xb8) | (h & 7)));
+        e_bytes(e, &r->imm, r->imm_size);
+        put_reg(t, r->rm, h);
+        break;
+    }
+    case RR_BSWAP: {
+        unsigned h = use_reg(t, r->rm, J_TMP, true);
+        unsigned rex = (r->size == 8 ? 8u : 0) | (h > 7);
+        if (rex)
+            e8(e, (uint8_t)(0x40 | rex));
+        e8(e, 0x0f);
+        e8(e, (uint8_t)(0xc8 | (h & 7)));
+        put_reg(t, r->rm, h);
+        break;
+    }
+    case RR_XCHG_ACC: {
+        unsigned h = use_reg(t, r->rm, J_TMP, true);
+        if (r->opsz && r->size == 2)
+            e8(e, 0x66);
+        e_op_rm(e, r->size == 8, 0, 0x87, E_RAX, e_reg(h));
+        put_reg(t, r->rm, h);
+        break;
+    }
+    case RR_LEA: {
+        unsigned h = use_reg(t, r->reg, J_TMP2, r->size == 2);
+        unsigned dst = r->size == 8 ? h : J_ADDR;
+        if (r->base == RR_RIP || (r->base != RR_NO_REG && jit_pinned(r->base) == E_NONE))
+            dst = J_ADDR; /* the address is built in it before the index is read */
+        address(t, r, k, dst);
+        if (r->size == 2)
+            e8(e, 0x66);
+        if (dst != h)
+            e_op_rm(e, r->size == 8, 0, 0x8b, h, e_reg(J_ADDR));
+        put_reg(t, r->reg, h);
+        break;
+    }
+    case RR_PUSH: push_value(t, s, k, jit_pinned(r->rm), false); break;
+    case RR_PUSH_IMM: push_value(t, s, k, 0, true); break;
+    case RR_POP: pop_reg(t, s, k, r->rm); break;
+    case RR_LEAVE: leave(t, s, k); break;
+    default: finish(t, s, k); return false;
+    }
+    return true;
+}
+
+/* Whether an instruction may stand in the middle, or only as the last one. */
+static bool native(const struct reread *r, uint32_t next_off)
+{
+    switch (r->kind) {
+    case RR_PLAIN: return plain_ok(r, next_off);
+    case RR_VEC:
+    case RR_LEA: return !(r->base == RR_RIP && r->disp > INT32_MAX - (int32_t)next_off);
+    case RR_CALL_RM:
+    case RR_JMP_RM:
+        return plain_ok(r, next_off) && (r->mem || r->rm != HV_RSP || r->kind == RR_JMP_RM);
+    case RR_PUSH_RM: return false;
+    case RR_XCHG_ACC: return true;
+    default: return true;
+    }
+}
+
+/* Whether the flags may be read at `off` in the page before they are all set: looks a few
+ * instructions ahead. */
+static bool flags_live_at(const struct tr *t, int64_t off)
+{
+    for (unsigned i = 0; i < PEEK_INSNS; i++) {
+        struct reread r;
+        if (off < 0 || off >= 4096 || !soft_reread(t->page + off, (unsigned)(4096 - off), &r))
+            return true;
+        if (r.flags_read)
+            return true;
+        if (r.flags_set)
+            return false;
+        if (r.kind == RR_JMP)
+            off += r.imm;
+        else if (r.kind >= RR_CALL)
+            return true;
+        off += r.len;
+    }
+    return true;
+}
+
+static bool flags_live_out(const struct tr *t, unsigned last)
+{
+    const struct step *s = &t->step[last];
+    int64_t next = (int64_t)code_off(t, last) + t->b->insn[last].len;
+    if (!s->native)
+        return true;
+    switch (s->r.kind) {
+    case RR_JCC: return flags_live_at(t, next) || flags_live_at(t, next + s->r.imm);
+    case RR_JMP:
+    case RR_CALL: return flags_live_at(t, next + s->r.imm);
+    case RR_RET:
+    case RR_JMP_RM:
+    case RR_CALL_RM: return true;
+    default: return flags_live_at(t, next);
+    }
+}
+
+static unsigned read_block(struct tr *t)
+{
+    struct block *b = t->b;
+    unsigned known = 0;
+    for (unsigned k = 0; k < b->n; k++) {
+        struct step *s = &t->step[k];
+        uint32_t off = code_off(t, k);
+        s->native = off < 4096 && soft_reread(t->page + off, 4096 - off, &s->r) &&
+                    s->r.len == b->insn[k].len && native(&s->r, off + s->r.len);
+        /* branches end blocks: one in the middle would be the decoder's and our disagreement */
+        if (s->native && s->r.kind >= RR_JCC && k + 1 != b->n)
+            s->native = false;
+        known += s->native;
+    }
+    bool live = t->exact || flags_live_out(t, b->n - 1u);
+    for (unsigned k = b->n; k-- > 0;) {
+        struct step *s = &t->step[k];
+        s->flags_after = live;
+        if (s->native && s->r.flags_set)
+            live = false;
+        if (!s->native || s->r.flags_read)
+            live = true;
+    }
+    return known;
+}
+
+static void head(struct tr *t)
+{
+    struct emit *e = t->e;
+    while (e->at & 15)
+        e8(e, 0xcc);
+    uint32_t out = e->at; /* the way out for attention, and for a dead block */
+    e_load(e, J_ADDR, J_VP, VP(block_rip));
+    e_lea(e, J_ADDR, e_mem(J_ADDR, (int32_t)t->page_off));
+    e_store(e, J_VP, VP(rip), J_ADDR);
+    e_op_rm(e, 1, 0, 0xc7, 0, e_mem(J_VP, VP(jit_link)));
+    e32(e, 0);
+    e_jmp_to(e, t->j->exit);
+    while ((e->at & 15) != 12)
+        e8(e, 0xcc);
+    e32(e, out);
+    t->head = e->at;
+    e_alu_imm(e, 0, E_CMP, e_mem(J_VP, VP(attn)), 0);
+    e_patch(e, e_jcc(e, E_CC_NE), out);
+    e_alu_imm(e, 1, E_ADD, e_mem(J_VP, VP(icount)), t->b->n);
+}
+
+uint32_t jit_block(struct soft_jit *j, struct soft_vp *vp, struct block *b)
+{
+    const struct soft_region *r = soft_region_at(vp->soft, b->phys);
+    static _Thread_local struct tr t;
+    if (!r || !b->n || (b->phys & 4095) + b->bytes > 4096 || (b->mode & SOFT_MODE_SINGLE) ||
+        (b->mode & SOFT_MODE_SIZE) != SOFT_MODE64)
+        return 0;
+    t.e = &j->e;
+    t.j = j;
+    t.b = b;
+    t.page_off = (uint32_t)(b->phys & 4095);
+    t.page = r->host + ((b->phys & ~4095ull) - r->gpa);
+    t.nslow = 0;
+    t.exact = j->exact;
+    if (!read_block(&t))
+        return 0;
+    head(&t);
+    t.in_host = false;
+    t.in_vp = true;
+    t.vec_loaded = false;
+    bool open = true;
+    for (unsigned k = 0; k < b->n && open; k++) {
+        if (!t.step[k].native && k + 1 == b->n) {
+            clobber_flags(&t, true); /* ends the block in the interpreter's way */
+            to_interpreter(&t, k);
+            open = false;
+        } else {
+            open = one(&t, k);
+        }
+    }
+    if (open) {
+        clobber_flags(&t, t.step[b->n - 1].flags_after);
+        jump_to(&t, 0, (int64_t)code_off(&t, b->n - 1u) + b->insn[b->n - 1].len);
+    }
+    slow_ways(&t);
+    return t.head;
+}
