@@ -416,6 +416,19 @@ bool vmbus_channel_has_room(struct vmbus_channel *ch, size_t len)
     return false;
 }
 
+size_t vmbus_channel_room(struct vmbus_channel *ch)
+{
+    if (ch->state != VMBUS_CHANNEL_OPEN || ch->broken)
+        return 0;
+    uint32_t room = vmbus_ring_room(&ch->out);
+    return room > sizeof(struct vmbus_descriptor) ? room - sizeof(struct vmbus_descriptor) : 0;
+}
+
+size_t vmbus_channel_unread(struct vmbus_channel *ch)
+{
+    return ch->state == VMBUS_CHANNEL_OPEN ? vmbus_ring_used(&ch->out) : 0;
+}
+
 void vmbus_channel_signal_always(struct vmbus_channel *ch, bool always)
 {
     ch->signal_always = always;

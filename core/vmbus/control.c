@@ -80,11 +80,12 @@ static void finish_ending(struct vmbus *b)
 
 static void end_connection(struct vmbus *b, enum vmbus_ending how)
 {
+    b->ending = how;
+    b->busy_channels++; /* the end does not come before all are closed */
     for (unsigned i = 1; i <= VMBUS_MAX_RELID; i++)
         if (b->by_relid[i] && b->by_relid[i]->state == VMBUS_CHANNEL_OPEN)
             vmbus_channel_close(b->by_relid[i]);
-    b->ending = how;
-    if (!b->busy_channels)
+    if (!--b->busy_channels)
         finish_ending(b);
 }
 

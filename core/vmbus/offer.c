@@ -84,6 +84,8 @@ void vmbus_channel_rescind(struct vmbus_channel *ch)
         return;
     }
     struct vmbus_msg_relid m = {.h.type = VMBUS_MSG_RESCIND, .relid = ch->relid};
+    if (b->ending != ENDING_NOT)
+        return; /* everything goes at the end, and that kernel does not listen any more */
     vmbus_post(b, &m, sizeof m);
 }
 

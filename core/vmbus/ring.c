@@ -207,6 +207,15 @@ bool vmbus_ring_fits(struct vmbus_ring *r, size_t len)
     return room_for(r, &read) && len < r->size && fits(r, read, len);
 }
 
+uint32_t vmbus_ring_room(struct vmbus_ring *r)
+{
+    uint32_t read;
+    if (!room_for(r, &read))
+        return 0;
+    uint32_t free = r->size - distance(r, read, r->own);
+    return free > VMBUS_RING_TRAILER + 8 ? (free - VMBUS_RING_TRAILER - 8) / 8 * 8 : 0;
+}
+
 bool vmbus_ring_want_room(struct vmbus_ring *r, size_t len)
 {
     publish(&control(r)->pending_send_size, (uint32_t)(align_up(len, 8) + VMBUS_RING_TRAILER));

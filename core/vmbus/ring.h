@@ -64,6 +64,8 @@ enum vmbus_ring_status vmbus_ring_write(struct vmbus_ring *r, const struct iovec
                                         unsigned niov, bool *signal);
 /* Whether a packet of `len` bytes fits now. */
 bool vmbus_ring_fits(struct vmbus_ring *r, size_t len);
+/* The longest packet that fits now, a multiple of 8; 0: none. */
+uint32_t vmbus_ring_room(struct vmbus_ring *r);
 /* Asks the guest to signal when a packet of `len` bytes fits. True: it fits already. */
 bool vmbus_ring_want_room(struct vmbus_ring *r, size_t len);
 void vmbus_ring_want_nothing(struct vmbus_ring *r);

@@ -234,6 +234,10 @@ bool vmbus_send_transfer(struct vmbus_channel *ch, uint64_t transaction_id, uint
 /* Whether a packet of `len` payload bytes (plus 8 for each transfer range, plus 8) would fit now.
  */
 bool vmbus_channel_has_room(struct vmbus_channel *ch, size_t len);
+/* The longest payload that an in-band packet could have now; 0: none, or closed. */
+size_t vmbus_channel_room(struct vmbus_channel *ch);
+/* Bytes that were sent and that the guest has not taken (it may keep the last packet for long). */
+size_t vmbus_channel_unread(struct vmbus_channel *ch);
 /* The guest's driver takes one packet an event (integration services, hv_sock). */
 void vmbus_channel_signal_always(struct vmbus_channel *ch, bool always);
 
