@@ -24,7 +24,6 @@ struct _VireoConsoleWindow {
     AdwWindowTitle *title;
     GtkRevealer *toolbar;
     GtkInfoBar *info;
-    GtkLabel *info_label;
     AdwToastOverlay *toasts;
     AdwFlap *flap;
     GtkStack *stack;
@@ -315,23 +314,33 @@ static gboolean vireo_console_window_close_request(GtkWindow *window)
 
 static void on_ended(VireoVm *vm, const char *reason, VireoConsoleWindow *self)
 {
-    if (*reason) {
-        gtk_label_set_text(self->info_label, reason);
-        gtk_info_bar_set_message_type(self->info, GTK_MESSAGE_WARNING);
-        gtk_info_bar_set_revealed(self->info, TRUE);
-    }
+    gtk_info_bar_set_revealed(self->info, FALSE);
 }
 
-static void on_info_response(GtkInfoBar *bar, int response)
+/* Said until the person closes it. */
+static void update_slow_note(VireoConsoleWindow *self)
 {
+    VireoMachine1 *m = vireo_vm_get_machine(self->vm);
+    gboolean slow = m && !g_strcmp0(vireo_machine1_get_backend(m), "soft");
+    if (slow && !g_settings_get_boolean(self->settings, "told-slow"))
+        gtk_info_bar_set_revealed(self->info, TRUE);
+}
+
+static void on_info_response(GtkInfoBar *bar, int response, VireoConsoleWindow *self)
+{
+    if (response != GTK_RESPONSE_CLOSE) {
+        g_action_group_activate_action(G_ACTION_GROUP(g_application_get_default()), "why-slow",
+                                       NULL);
+        return;
+    }
+    g_settings_set_boolean(self->settings, "told-slow", TRUE);
     gtk_info_bar_set_revealed(bar, FALSE);
 }
 
 static void on_changed(VireoConsoleWindow *self)
 {
-    if (vireo_vm_get_state(self->vm) == VIREO_VM_STARTING)
-        gtk_info_bar_set_revealed(self->info, FALSE);
     update(self);
+    update_slow_note(self);
 }
 
 static void vireo_console_window_dispose(GObject *object)
@@ -360,7 +369,6 @@ static void vireo_console_window_class_init(VireoConsoleWindowClass *klass)
     BIND(title);
     BIND(toolbar);
     BIND(info);
-    BIND(info_label);
     BIND(toasts);
     BIND(flap);
     BIND(stack);
@@ -402,7 +410,7 @@ static void vireo_console_window_init(VireoConsoleWindow *self)
     gtk_widget_add_controller(self->overlay, motion);
     g_signal_connect(self, "notify::fullscreened", G_CALLBACK(on_fullscreened), NULL);
     g_signal_connect_swapped(self->screen, "capture-changed", G_CALLBACK(update_keyboard), self);
-    g_signal_connect(self->info, "response", G_CALLBACK(on_info_response), NULL);
+    g_signal_connect(self->info, "response", G_CALLBACK(on_info_response), self);
 }
 
 /* While the keyboard is captured no shortcut of the application's may come first. */
@@ -440,6 +448,6 @@ GtkWindow *vireo_console_window_new(GtkApplication *app, VireoVm *vm, GSettings 
     vireo_checkpoint_pane_set_vm(self->checkpoints, vm);
     g_signal_connect_swapped(vm, "changed", G_CALLBACK(on_changed), self);
     g_signal_connect(vm, "ended", G_CALLBACK(on_ended), self);
-    update(self);
+    on_changed(self);
     return GTK_WINDOW(self);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Accessible names of buttons with mnemonics. */
+/* Accessible names that the toolkit gets wrong. */
 #pragma once
 
 #include <gtk/gtk.h>

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the GUI tests share: the application, the store behind it, the fake worker's log."""
+import glob
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import ui
+
+DIR = os.environ["VIREO_GUI_INSIDE"]
+BUILD = os.environ["VIREO_BUILD"]
+STORE = os.environ["XDG_DATA_HOME"] + "/vireo"
+SHOTS = os.environ.get("VIREO_SHOTS")
+_count = 0
+
+
+def start(*args):
+    """Starts the application and waits for its window."""
+    global _count
+    _count += 1
+    log = open(f"{DIR}/app{_count}.log", "w")
+    p = subprocess.Popen([BUILD + "/app/vireo", *args], stdout=log, stderr=log)
+    ui.wait(ui.app, "the application on the accessibility bus", 30)
+    return p
+
+
+def stop(p, sig=signal.SIGTERM):
+    p.send_signal(sig)
+    p.wait(20)
+    ui.wait(lambda: ui.app() is None, "the application to leave")
+
+
+def ctl(*args):
+    r = subprocess.run([BUILD + "/app/cli/vireoctl", *args], capture_output=True, text=True)
+    if r.returncode:
+        sys.exit(f"vireoctl {args}: {r.stderr}")
+    return r.stdout.strip()
+
+
+def log(vm):
+    try:
+        return open(f"{STORE}/{vm}/fake.log").read().split("\n")
+    except OSError:
+        return []
+
+
+def logged(vm, line, seconds=20, count=1):
+    """Waits until the fake worker of this machine has logged the line so often."""
+    ui.wait(lambda: log(vm).count(line) >= count, f"“{line}” in the worker's log: {log(vm)[-12:]}",
+            seconds)
+
+
+def worker_pid(vm):
+    return int([x for x in log(vm) if x.startswith("begin ")][-1].split()[1])
+
+
+def alive(pid):
+    try:
+        return open(f"/proc/{pid}/stat").read().split(") ")[1][0] not in "ZX"
+    except OSError:
+        return False
+
+
+def machines():
+    return sorted(os.path.basename(os.path.dirname(p)) for p in glob.glob(STORE + "/*/machine.ini"))
+
+
+def shot(name):
+    if SHOTS:
+        os.makedirs(SHOTS, exist_ok=True)
+        time.sleep(0.6)
+        ui.shot(f"{SHOTS}/{name}.png")
