@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Between vm.c, vmdisk.c and vmnet.c. Thread: the I/O thread's unless said. */
+#ifndef VIREO_MACHINE_VM_INT_H
+#define VIREO_MACHINE_VM_INT_H
+
+#include "core/machine/vm.h"
+#include "core/vmbus/vmbus.h"
+#include "core/vsp/netvsp.h"
+#include "core/vsp/storvsp.h"
+
+enum { VM_PROVIDERS = 32, VM_NETS = VM_MAX_ADAPTERS };
+
+struct vm_lun {
+    bool used, dvd, read_only;
+    struct disk *disk; /* NULL: an empty drive */
+    char *path;
+    struct scsi_lun *unit; /* storvsp's */
+    bool leaving;
+};
+
+struct vm_net {
+    struct netvsp *adapter; /* NULL: free place */
+    struct vm_adapter_settings settings;
+    uint8_t mac[6];
+    struct in_addr address;
+};
+
+struct vm {
+    struct machine *machine;
+    struct vmbus *bus;
+    struct vmbus_transport transport;
+    struct console *console;
+    struct storvsp *scsi;
+    struct integration *services;
+    struct disk_opener opener;
+    char *switch_folder;
+    struct guid id;
+    const struct vm_ops *ops;
+    void *ctx;
+    uint64_t ram;
+    unsigned vps;
+
+    /* the bus and what is on it, as one device of the machine */
+    struct device providers[VM_PROVIDERS];
+    unsigned nproviders;
+    bool running;
+    unsigned stopping;
+    void (*stopped)(void *ctx);
+    void *stopped_ctx;
+
+    struct vm_lun luns[VM_LUNS];
+    struct vm_net nets[VM_NETS];
+};
+
+/* Adds a provider to the running or standing machine. */
+bool vm_provider_add(struct vm *v, struct device d, err *e);
+/* Forgets it, without destroying. */
+void vm_provider_forget(struct vm *v, const void *self);
+void vm_changed(struct vm *v, unsigned what);
+
+/* Runs fn on the I/O thread and waits. */
+struct vm_call {
+    struct vm *v;
+    void *arg;
+    err *e;
+    bool ok;
+};
+bool vm_call(struct vm *v, void (*fn)(struct vm_call *c), void *arg, err *e);
+
+/* vmdisk.c */
+bool vm_disks_make(struct vm *v, const struct vm_config *c, err *e);
+void vm_disks_close(struct vm *v); /* the controller is gone */
+/* vmnet.c */
+bool vm_nets_make(struct vm *v, const struct vm_config *c, err *e);
+
+#endif

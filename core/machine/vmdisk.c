@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* A machine's disks and drives: one synthetic SCSI controller with 64 places. */
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "core/base/bytes.h"
+#include "core/base/cleanup.h"
+#include "core/machine/vm-int.h"
+
+/* The controller's instance: the same in every machine, as in Hyper-V. */
+static const struct guid controller = GUID(0xa3d6d5f2, 0x7c1e, 0x4b58, 0x8a4f, 0x56495245304f);
+
+static void lun_id(unsigned lun, char id[VM_ID_LEN])
+{
+    snprintf(id, VM_ID_LEN, "scsi0:%u", lun);
+}
+
+/* Raw only where the name does not say otherwise: a raw disk's content is the guest's, and must not
+ * decide what is opened. */
+static enum disk_format format_of(const char *path)
+{
+    const char *dot = strrchr(path, '.');
+    if (dot && (!strcasecmp(dot, ".vhdx") || !strcasecmp(dot, ".avhdx")))
+        return DISK_FORMAT_VHDX;
+    if (dot && (!strcasecmp(dot, ".vhd") || !strcasecmp(dot, ".avhd")))
+        return DISK_FORMAT_VHD;
+    return DISK_FORMAT_RAW;
+}
+
+static struct disk *open_disk(struct vm *v, const char *path, bool read_only, err *e)
+{
+    struct disk_open_params p = {
+        .path = path,
+        .format = format_of(path),
+        .flags = read_only ? DISK_OPEN_READ_ONLY : 0,
+        .opener = &v->opener,
+        .loop = machine_loop(v->machine),
+    };
+    return disk_open(&p, e);
+}
+
+/* A disk that has no identity of its own gets one of the machine's id and its place. */
+static struct guid device_id(const struct vm *v, unsigned lun, struct disk *d)
+{
+    struct disk_info info = {0};
+    struct guid id = v->id;
+    if (d)
+        disk_get_info(d, &info);
+    if (!guid_is_zero(&info.disk_id))
+        return info.disk_id;
+    id.b[15] ^= (uint8_t)(lun + 1);
+    return id;
+}
+
+static void ejected(void *ctx)
+{
+    vm_changed(ctx, VM_CHANGED_DISKS);
+}
+
+static void lun_clear(struct vm_lun *l)
+{
+    if (l->disk)
+        disk_close(l->disk);
+    free(l->path);
+    *l = (struct vm_lun){0};
+}
+
+static bool attach(struct vm *v, unsigned lun, struct vm_lun *l, err *e)
+{
+    struct scsi_lun_params p = {.kind = l->dvd ? SCSI_DVD : SCSI_DISK,
+                                .disk = l->disk,
+                                .id = device_id(v, lun, l->disk),
+                                .ejected = ejected,
+                                .ctx = v};
+    l->unit = scsi_lun_new(&p, e);
+    if (!l->unit)
+        return false;
+    if (storvsp_attach(v->scsi, lun, l->unit, e))
+        return true;
+    scsi_lun_free(l->unit);
+    return false;
+}
+
+static bool add_disk(struct vm *v, const struct vm_disk_request *d, unsigned lun, err *e)
+{
+    struct vm_lun l = {.used = true, .dvd = d->dvd, .read_only = d->read_only || d->dvd};
+    if (!d->path && !d->dvd)
+        return err_set(e, ERR_INVALID, "a disk needs a file");
+    if (d->path) {
+        l.path = strdup(d->path);
+        l.disk = l.path ? open_disk(v, d->path, l.read_only, e) : NULL;
+        if (!l.disk) {
+            free(l.path);
+            return false;
+        }
+    }
+    if (!attach(v, lun, &l, e)) {
+        lun_clear(&l);
+        return false;
+    }
+    v->luns[lun] = l;
+    return true;
+}
+
+bool vm_disks_make(struct vm *v, const struct vm_config *c, err *e)
+{
+    struct storvsp_params p = {
+        .bus = v->bus, .instance = controller, .max_subchannels = v->vps - 1};
+    v->scsi = storvsp_new(&p, e);
+    if (!v->scsi || !vm_provider_add(v, storvsp_as_device(v->scsi), e))
+        return false;
+    for (uint32_t i = 0; i < c->n_disks; i++) {
+        const struct vm_disk *d = &c->disks[i];
+        struct vm_disk_request r = {
+            .path = d->path, .dvd = d->media == VM_MEDIA_DVD, .read_only = d->read_only};
+        if (d->slot >= VM_LUNS || v->luns[d->slot].used)
+            return err_set(e, ERR_INVALID, "disk %u has a place that is not there or taken", i);
+        if (!add_disk(v, &r, d->slot, e))
+            return false;
+    }
+    return true;
+}
+
+void vm_disks_close(struct vm *v)
+{
+    for (unsigned i = 0; i < VM_LUNS; i++)
+        lun_clear(&v->luns[i]);
+}
+
+/* ---- hot add ---- */
+
+struct adding {
+    const struct vm_disk_request *request;
+    char *id;
+};
+
+static void do_add(struct vm_call *c)
+{
+    struct vm *v = c->v;
+    struct adding *a = c->arg;
+    int lun = a->request->lun;
+    for (unsigned i = 0; lun < 0 && i < VM_LUNS; i++)
+        if (!v->luns[i].used)
+            lun = (int)i;
+    if (lun < 0 || lun >= VM_LUNS || v->luns[lun].used) {
+        c->ok = err_set(c->e, lun < 0 ? ERR_NO_SPACE : ERR_EXISTS,
+                        "there is no free place for the disk");
+        return;
+    }
+    c->ok = add_disk(v, a->request, (unsigned)lun, c->e);
+    if (!c->ok)
+        return;
+    lun_id((unsigned)lun, a->id);
+    vm_changed(v, VM_CHANGED_DISKS);
+}
+
+bool vm_add_disk(struct vm *v, const struct vm_disk_request *d, char id[VM_ID_LEN], err *e)
+{
+    struct adding a = {d, id};
+    return vm_call(v, do_add, &a, e);
+}
+
+/* ---- hot remove, media: the end comes later, on the I/O thread ---- */
+
+struct leaving {
+    pthread_mutex_t lock;
+    pthread_cond_t gone;
+    bool done;
+    struct vm *v;
+    const char *id, *path;
+    bool ask;
+    unsigned lun;
+    struct disk *old, *fresh;
+};
+
+static void leaving_done(struct leaving *l)
+{
+    pthread_mutex_lock(&l->lock);
+    l->done = true;
+    pthread_cond_signal(&l->gone);
+    pthread_mutex_unlock(&l->lock);
+}
+
+static void wait_gone(struct leaving *l)
+{
+    pthread_mutex_lock(&l->lock);
+    while (!l->done)
+        pthread_cond_wait(&l->gone, &l->lock);
+    pthread_mutex_unlock(&l->lock);
+}
+
+static int find_lun(const struct vm *v, const char *id, bool dvd)
+{
+    for (unsigned i = 0; i < VM_LUNS; i++) {
+        char name[VM_ID_LEN];
+        lun_id(i, name);
+        if (v->luns[i].used && !v->luns[i].leaving &&
+            (id[0] ? strcmp(id, name) == 0 : dvd && v->luns[i].dvd))
+            return (int)i;
+    }
+    return -1;
+}
+
+static void detached(void *ctx)
+{
+    struct leaving *l = ctx;
+    lun_clear(&l->v->luns[l->lun]);
+    vm_changed(l->v, VM_CHANGED_DISKS);
+    leaving_done(l);
+}
+
+static void do_remove(struct vm_call *c)
+{
+    struct leaving *l = c->arg;
+    int lun = find_lun(c->v, l->id, false);
+    if (lun < 0) {
+        c->ok = err_set(c->e, ERR_NOT_FOUND, "there is no disk \"%s\"", l->id);
+        return;
+    }
+    l->lun = (unsigned)lun;
+    c->v->luns[lun].leaving = true;
+    c->ok = storvsp_detach(c->v->scsi, l->lun, detached, l, c->e);
+    if (!c->ok)
+        c->v->luns[lun].leaving = false;
+}
+
+bool vm_remove_disk(struct vm *v, const char *id, err *e)
+{
+    struct leaving l = {
+        .lock = PTHREAD_MUTEX_INITIALIZER, .gone = PTHREAD_COND_INITIALIZER, .v = v, .id = id};
+    if (!vm_call(v, do_remove, &l, e))
+        return false;
+    wait_gone(&l);
+    return true;
+}
+
+static void medium_changed(void *ctx)
+{
+    struct leaving *l = ctx;
+    struct vm_lun *lun = &l->v->luns[l->lun];
+    if (l->old)
+        disk_close(l->old);
+    free(lun->path);
+    lun->path = l->path ? strdup(l->path) : NULL;
+    lun->disk = l->fresh;
+    lun->leaving = false;
+    vm_changed(l->v, VM_CHANGED_DISKS);
+    leaving_done(l);
+}
+
+static void do_medium(struct vm_call *c)
+{
+    struct leaving *l = c->arg;
+    int n = find_lun(c->v, l->id, true);
+    if (n < 0 || !c->v->luns[n].dvd) {
+        c->ok = err_set(c->e, ERR_NOT_FOUND, "there is no DVD drive \"%s\"", l->id);
+        return;
+    }
+    struct vm_lun *lun = &c->v->luns[n];
+    l->lun = (unsigned)n;
+    l->old = lun->disk;
+    if (l->ask && scsi_medium_locked(lun->unit)) {
+        scsi_request_eject(lun->unit);
+        c->ok = err_set(c->e, ERR_BUSY,
+                        "the guest uses the medium; it was asked to let it go, eject it again "
+                        "then");
+        return;
+    }
+    if (l->path && !(l->fresh = open_disk(c->v, l->path, true, c->e))) {
+        c->ok = false;
+        return;
+    }
+    lun->leaving = true;
+    c->ok = storvsp_set_medium(c->v->scsi, l->lun, l->fresh, medium_changed, l, c->e);
+    if (!c->ok) {
+        lun->leaving = false;
+        if (l->fresh)
+            disk_close(l->fresh);
+    }
+}
+
+bool vm_set_medium(struct vm *v, const char *id, const char *path, bool ask, err *e)
+{
+    struct leaving l = {.lock = PTHREAD_MUTEX_INITIALIZER,
+                        .gone = PTHREAD_COND_INITIALIZER,
+                        .v = v,
+                        .id = id,
+                        .path = path,
+                        .ask = ask};
+    if (!vm_call(v, do_medium, &l, e))
+        return false;
+    wait_gone(&l);
+    return true;
+}
+
+/* ---- listing ---- */
+
+struct listing {
+    void *out;
+    unsigned max, n;
+};
+
+static void do_list(struct vm_call *c)
+{
+    struct listing *l = c->arg;
+    struct vm_disk_info *out = l->out;
+    for (unsigned i = 0; i < VM_LUNS && l->n < l->max; i++) {
+        const struct vm_lun *u = &c->v->luns[i];
+        struct vm_disk_info *o = &out[l->n];
+        struct disk_info info = {0};
+        if (!u->used)
+            continue;
+        if (u->disk)
+            disk_get_info(u->disk, &info);
+        *o = (struct vm_disk_info){.lun = i,
+                                   .dvd = u->dvd,
+                                   .read_only = u->read_only,
+                                   .medium = u->disk != NULL,
+                                   .size = info.size};
+        lun_id(i, o->id);
+        snprintf(o->path, sizeof o->path, "%s", u->path ? u->path : "");
+        l->n++;
+    }
+}
+
+unsigned vm_list_disks(struct vm *v, struct vm_disk_info *out, unsigned max)
+{
+    struct listing l = {out, max, 0};
+    vm_call(v, do_list, &l, NULL);
+    return l.n;
+}
