@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The worker's parts. A worker runs one machine: its main thread owns D-Bus (GLib's main loop), the
+ * machine's I/O thread owns the devices. What a caller of D-Bus asks for is done on the main thread
+ * when it is short, in a thread of GIO's pool when it may wait for the guest or a file.
+ * Thread: the main thread, unless said.
+ */
+#ifndef VIREO_WORKER_WORKER_H
+#define VIREO_WORKER_WORKER_H
+
+#include <gio/gio.h>
+#include <gio/gunixfdlist.h>
+
+#include "core/machine/vm.h"
+#include "vireo-display1.h"
+#include "vireo-machine1.h"
+
+#define WORKER_MACHINE_PATH "/org/vireo/Machine1"
+#define WORKER_CONSOLE_PATH "/org/qemu/Display1/Console_0"
+#define WORKER_VM_PATH "/org/qemu/Display1/VM"
+
+struct worker_files;
+struct worker_serial;
+struct worker_log;
+
+struct worker {
+    char *id, *folder; /* folder: NULL for a machine without one */
+    char *runtime;     /* $XDG_RUNTIME_DIR/vireo/<id> */
+    char *switches;
+    int lock;
+    gboolean sandbox, sandboxed; /* asked for; entered (for good) */
+    gboolean inet;               /* allowed by it */
+
+    GMainLoop *loop;
+    GDBusServer *server;
+    GPtrArray *connections;
+    VireoMachine1 *machine;
+    VireoDisplayVM *display;
+    VireoDisplayConsole *console;
+    VireoDisplayKeyboard *keyboard;
+    VireoDisplayMouse *mouse;
+    GPtrArray *viewers; /* struct viewer */
+
+    struct worker_files *files;
+    struct worker_serial *serial;
+    struct vm_config *config;
+    struct vm *vm;
+    guint busy; /* calls in other threads */
+    gboolean ended, stopping;
+    int status;   /* exit */
+    gint changes; /* atomic: what the I/O thread said has changed */
+};
+
+/* worker.c */
+void worker_set_state(struct worker *w, const char *state, const char *reason);
+gboolean worker_is(struct worker *w, const char *state);
+/* The machine is off for good: tells so and ends the process a little later. */
+void worker_end(struct worker *w, const char *state, const char *reason);
+void worker_refresh(struct worker *w, unsigned changes); /* enum vm_changes, and console sizes */
+bool worker_make_vm(struct worker *w, err *e);
+
+/* Answers a call with an error of ours, org.vireo.Error.<Code>. */
+void worker_fail(GDBusMethodInvocation *call, const err *e);
+GQuark worker_error_quark(void);
+
+/* machine.c: org.vireo.Machine1 */
+void worker_export_machine(struct worker *w);
+GVariant *worker_disks(struct worker *w);
+GVariant *worker_adapters(struct worker *w);
+GVariant *worker_facts(struct worker *w);
+
+/* info.c: the live view; NULL with *e: no such topic. Floating. */
+GVariant *worker_info(struct worker *w, const char *topic, err *e);
+
+/* console.c: org.qemu.Display1 */
+void worker_export_console(struct worker *w);
+void worker_console_ready(struct worker *w); /* the VM is there */
+void worker_console_gone(struct worker *w);  /* it is about to go */
+
+/* files.c: descriptors by the names that configurations use. Any thread. */
+struct worker_files *worker_files_new(void);
+void worker_files_free(struct worker_files *f);
+/* `files` is a(sh). False: a damaged list. */
+gboolean worker_files_add(struct worker_files *f, GVariant *files, GUnixFDList *fds, err *e);
+struct disk_opener worker_files_opener(struct worker_files *f);
+
+/* serial.c: COM ports as streams. */
+struct worker_serial *worker_serial_new(void);
+void worker_serial_free(struct worker_serial *s); /* the VM is gone */
+void worker_serial_attach(struct worker_serial *s, struct vm *vm);
+/* I/O thread. */
+size_t worker_serial_out(struct worker_serial *s, unsigned port, const uint8_t *data, size_t len);
+/* One end of a stream, and what was written before (malloc'ed); -1 on failure. */
+int worker_serial_open(struct worker_serial *s, unsigned port, uint8_t **history, size_t *len,
+                       err *e);
+
+/* log.c: the VM's event log, and the Event signal. */
+void worker_log_start(struct worker *w);
+void worker_log_stop(struct worker *w);
+
+#endif
