@@ -35,7 +35,8 @@ static const char help[] =
     "  --cpu MODEL          baseline (default) or host\n"
     "  --accel ACCEL        auto (default), kvm or soft\n"
     "  --serial WHERE       the first serial port: stdio (default), a file, or none\n"
-    "  --machine KIND       gen2 or pc; by default what the kernel's kind asks for\n"
+    "  --machine KIND       gen2, or pc (with PIC and PIT; the default with --multiboot and for\n"
+    "                       32-bit Linux)\n"
     "  --debug-exit         a write to port 0xf4 ends the run with status (value << 1) | 1\n"
     "  --no-reboot          end with status 10 when the guest resets\n"
     "  --stats FILE         write what the run took as JSON\n"
@@ -298,7 +299,8 @@ static bool to_params(const struct options *o, struct machine_params *p, err *e)
     static const char *const accels[] = {"auto", "kvm", "soft"};
     static const char *const kinds[] = {"gen2", "pc"};
     unsigned cpu = HV_CPU_BASELINE, accel = HV_ACCEL_AUTO;
-    unsigned kind = o->multiboot ? MACHINE_PC : MACHINE_GEN2;
+    bool pc = o->multiboot || (p->boot.kernel.size && boot_is_linux32(&p->boot.kernel));
+    unsigned kind = pc ? MACHINE_PC : MACHINE_GEN2;
     if (!o->kernel == !o->multiboot)
         return err_set(e, ERR_INVALID,
                        "run: give either --kernel or --multiboot (try vireoctl run --help)");

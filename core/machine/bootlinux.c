@@ -79,6 +79,13 @@ static bool parse_header(const struct boot_params *p, struct image *im, err *e)
     return true;
 }
 
+bool boot_is_linux32(const struct boot_file *f)
+{
+    struct image im;
+    const struct boot_params p = {.kernel = *f};
+    return parse_header(&p, &im, NULL) && !im.is64;
+}
+
 /* Decides where the kernel goes: where it prefers, else as low as it may. */
 static bool place(const struct boot_params *p, struct image *im, err *e)
 {
