@@ -75,6 +75,7 @@ struct diff_options {
     int opcode;         /* only this opcode of `map`, -1: all */
     int map;            /* 0: one byte, 1: 0F, 2: 0F38, 3: 0F3A; -1: all */
     unsigned max_insns; /* 1: single instructions alone */
+    bool ac;            /* alignment checking, now and then */
     bool host;          /* the guest is offered what the host has beyond the baseline */
 };
 void diff_generate(struct diff_case *c, uint64_t seed, const struct diff_options *o);

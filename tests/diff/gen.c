@@ -252,7 +252,7 @@ static void random_registers(struct gen *g)
     s->rflags = 0x202 | (diff_rng(&g->rng) & 0x8d5);
     if (one_in(g, 10))
         s->rflags |= 0x400;
-    if (one_in(g, 60))
+    if (g->o->ac && one_in(g, 60))
         s->rflags |= 0x40000;
     if (!g->seq && !one_in(g, 10))
         s->rflags |= 0x100;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * diff [--seed N] [--count M] [--mode 64|32|16] [--map 0|1|2|3] [--opcode 0xNN] [--singles]
- *      [--case 0xN] [--host] [--keep-going N] [--self]
+ *      [--case 0xN] [--host] [--ac] [--ac] [--keep-going N] [--self]
  * Runs cases until M instructions were compared (0: until stopped). A difference is printed with
  * the shortest part of its sequence that still differs. Exit status 1 after a difference.
  * --self compares the processor with itself, which checks the harness.
@@ -97,6 +97,8 @@ static bool parse(struct run *r, int argc, char **argv)
             r->o.max_insns = 1, used = false;
         else if (strcmp(a, "--host") == 0)
             r->o.host = true, used = false;
+        else if (strcmp(a, "--ac") == 0)
+            r->o.ac = true, used = false;
         else if (strcmp(a, "--self") == 0)
             r->self = true, used = false;
         else if (!v)
@@ -147,7 +149,7 @@ int main(int argc, char **argv)
     if (!parse(&r, argc, argv)) {
         fprintf(stderr,
                 "usage: %s [--seed N] [--count M] [--mode 64|32|16] [--map 0-3] "
-                "[--opcode N] [--singles] [--case N] [--host] [--keep-going N] [--self]\n",
+                "[--opcode N] [--singles] [--case N] [--host] [--ac] [--keep-going N] [--self]\n",
                 argv[0]);
         return 2;
     }

@@ -100,6 +100,21 @@ static bool refused_one(const struct bytes *b, uint8_t op, uint8_t modrm)
     unsigned reg = modrm >> 3 & 7;
     bool m64 = b->mode == DIFF_64;
     switch (op) {
+    case 0x06: /* processors differ in what a 32-bit push of a selector writes */
+    case 0x0e:
+    case 0x16:
+    case 0x1e: return !m64 && (b->mode == DIFF_16) == b->opsz;
+    case 0x26: /* prefixes: after REX they are no opcode */
+    case 0x2e:
+    case 0x36:
+    case 0x3e:
+    case 0x64:
+    case 0x65:
+    case 0x66:
+    case 0x67:
+    case 0xf0:
+    case 0xf2:
+    case 0xf3: return true;
     case 0x07: /* segment register loads */
     case 0x17:
     case 0x1f:
@@ -120,12 +135,16 @@ static bool refused_one(const struct bytes *b, uint8_t op, uint8_t modrm)
     case 0xcd: return false;
     case 0xff: return reg == 3 || reg == 5;
     /* Processors differ in what a 16-bit operand size does to near branches in 64-bit mode. */
+    case 0xe0: /* LOOPcc with REP prefixes: AMD looks at them */
+    case 0xe1: return b->rep || b->repne || (m64 && b->opsz);
     case 0xe8:
     case 0xe9:
     case 0xeb:
     case 0xc2:
     case 0xc3: return m64 && b->opsz;
     default:
+        if (m64 && in(op, 0x40, 0x4f))
+            return true;
         if (in(op, 0x70, 0x7f) || in(op, 0xe0, 0xe3))
             return m64 && b->opsz;
         return false;
@@ -162,6 +181,8 @@ static bool refused_0f(const struct bytes *b, uint8_t op, uint8_t modrm)
     case 0xb4:
     case 0xb5:
     case 0xff: return true;
+    case 0xa0:
+    case 0xa8: return !m64 && (b->mode == DIFF_16) == b->opsz;
     case 0x1a: /* bounds, shadow stacks: no-ops or not, by processor */
     case 0x1b:
     case 0x1c:
@@ -170,6 +191,7 @@ static bool refused_0f(const struct bytes *b, uint8_t op, uint8_t modrm)
     case 0x21:
     case 0x22:
     case 0x23: return b->lock || !m64;
+    case 0x2a: return mem && !b->rep && !b->repne; /* MMX state: processors differ */
     case 0x2b: return b->rep || b->repne;
     case 0xae:
         if (mem) /* FXSAVE's image differs by processor; FXRSTOR, LDMXCSR, STMXCSR, CLFLUSH */

@@ -5,9 +5,11 @@
  * supervisor's half, whose upcall ends the run, and the exception frame tells the rest. So
  * exception delivery is compared too.
  */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core/hv/backend.h"
 #include "core/hv/clock.h"
@@ -219,6 +221,18 @@ static bool make_backend(struct diff_soft *s, err *e)
     return s->ram;
 }
 
+/* A case that does not end is reported by its seed, and ends the program. */
+static uint64_t running;
+static void on_alarm(int sig)
+{
+    char text[80];
+    int n = snprintf(text, sizeof(text), "diff: case 0x%llx does not end in the interpreter\n",
+                     (unsigned long long)running);
+    if (write(2, text, (size_t)n) < 0)
+        _exit(3);
+    _exit(1);
+}
+
 struct diff_soft *diff_soft_new(bool host)
 {
     err e = ERR_INIT;
@@ -228,6 +242,7 @@ struct diff_soft *diff_soft_new(bool host)
         return NULL;
     }
     s->host = hv_region_host(s->ram);
+    signal(SIGALRM, on_alarm);
     make_pages(s);
     make_tables(s);
     make_base(s);
@@ -327,7 +342,10 @@ void diff_soft_run(struct diff_soft *s, const struct diff_case *c, struct diff_o
     load_memory(s, c);
     load_state(s, c);
     s->vector = 99;
+    running = c->seed;
+    alarm(10);
     s->ops->vp_run(s->b, 0, &exit);
+    alarm(0);
     out->skipped = false;
     if (exit.kind == HV_EXIT_KICKED && s->vector != 99) {
         store_outcome(s, out);

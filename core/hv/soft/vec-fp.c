@@ -200,8 +200,9 @@ TO_GPR(cvttsd2si, src64)
 FROM_GPR(cvtsi2ss)
 FROM_GPR(cvtsi2sd)
 
-/* Two MMX integers to floating point. With a memory operand CVTPI2PD leaves the x87 state alone. */
-#define FROM_MMX(name, touches_mmx_on_memory)                                   \
+/* Two MMX integers to floating point. With a memory operand the x87 state is left alone (AMD; Intel
+ * says so of CVTPI2PD only). */
+#define FROM_MMX(name)                                                          \
     static void op_##name(struct soft_vp *vp, const struct insn *i)             \
     {                                                                           \
         need_osfxsr(vp, i);                                                     \
@@ -216,12 +217,12 @@ FROM_GPR(cvtsi2sd)
                          : "m"(v), "m"(host_mxcsr));                            \
         __asm__ volatile("emms");                                               \
         finish(vp, i, mx, d, TINY_NONE);                                        \
-        if (!is_mem(i) || (touches_mmx_on_memory))                              \
+        if (!is_mem(i))                                                         \
             soft_mmx_enter(fx);                                                 \
         xmm_set(vp, i->reg, d);                                                 \
     }
-FROM_MMX(cvtpi2ps, true)
-FROM_MMX(cvtpi2pd, false)
+FROM_MMX(cvtpi2ps)
+FROM_MMX(cvtpi2pd)
 
 #define TO_MMX(name, src)                                                            \
     static void op_##name(struct soft_vp *vp, const struct insn *i)                  \

@@ -83,6 +83,22 @@ static uint64_t data_pointer(const struct soft_vp *vp, const struct insn *i)
     return pointer(vp, offset, i->seg);
 }
 
+/* Undocumented aliases that every processor has run as their namesakes: D9 D8 FSTP, DC D0 FCOM, DC
+ * D8 FCOMP, DD C8 FXCH, DE D0 FCOMP, DF C8 FXCH, DF D0 and D8 FSTP. */
+static const uint8_t *reg_thunk(unsigned op, uint8_t modrm)
+{
+    unsigned row = modrm & 0x38, st = modrm & 7;
+    if (op == 1 && row == 0x18)
+        return x87_reg_thunks[5][0x18 | st];
+    if ((op == 4 && (row == 0x10 || row == 0x18)) || (op == 6 && row == 0x10))
+        return x87_reg_thunks[0][(op == 6 ? 0x18 : row) | st];
+    if ((op == 5 || op == 7) && row == 0x08)
+        return x87_reg_thunks[1][0x08 | st];
+    if (op == 7 && (row == 0x10 || row == 0x18))
+        return x87_reg_thunks[5][0x18 | st];
+    return x87_reg_thunks[op][modrm & 63];
+}
+
 static void reg_form(struct soft_vp *vp, const struct insn *i, unsigned op)
 {
     uint64_t fip = pointer(vp, soft_insn_rip(vp, i), HV_CS), fdp = vp->fx.fdp;
@@ -404,13 +420,13 @@ static const struct vec_op *mem_lookup(unsigned op, unsigned reg)
 /* Which of the 64 register forms exist: a bit each by modrm & 63. */
 static const uint64_t reg_forms[8] = {
     0xffffffffffffffff, /* D8: all */
-    0xffff7f330001ffff, /* D9: FLD FXCH FNOP, FCHS FABS . . FTST FXAM, constants, F0-FF */
+    0xffff7f33ff01ffff, /* D9: FLD FXCH FNOP (FSTP), FCHS FABS . . FTST FXAM, constants, F0-FF */
     0x00000200ffffffff, /* DA: FCMOVcc, FUCOMPP */
     0x00ffff00ffffffff, /* DB: FCMOVNcc, FUCOMI, FCOMI; controls apart */
-    0xffffffff0000ffff, /* DC: FADD FMUL . . FSUBR FSUB FDIVR FDIV */
-    0x0000ffffffff00ff, /* DD: FFREE . FST FSTP FUCOM FUCOMP */
-    0xffffffff0200ffff, /* DE: FADDP FMULP . FCOMPP FSUBRP ... */
-    0x00ffff0000000000, /* DF: FUCOMIP FCOMIP; FNSTSW apart */
+    0xffffffffffffffff, /* DC: FADD FMUL (FCOM FCOMP) FSUBR FSUB FDIVR FDIV */
+    0x0000ffffffffffff, /* DD: FFREE (FXCH) FST FSTP FUCOM FUCOMP */
+    0xffffffff02ffffff, /* DE: FADDP FMULP (FCOMP) FCOMPP FSUBRP ... */
+    0x00ffff00ffffffff, /* DF: FFREEP (FXCH FSTP FSTP), FUCOMIP FCOMIP; FNSTSW apart */
 };
 
 const struct vec_op *soft_x87_lookup(uint8_t opcode, uint8_t modrm)
