@@ -37,10 +37,10 @@ FAULT(x_ud_em, "mov %cr0, %rax; or $4, %eax; mov %rax, %cr0", "xorps %xmm0, %xmm
 FAULT(x_ud_osfxsr, "mov %cr4, %rax; and $~0x200, %eax; mov %rax, %cr4", "xorps %xmm0, %xmm0");
 FAULT(x_nm_wait, "mov %cr0, %rax; or $10, %eax; mov %rax, %cr0", "fwait");
 FAULT(x_mf, "fninit; push $0x340; fldcw (%rsp); pop %rax; fld1; fldz; fdivrp; nop", "fwait");
-FAULT(x_xm, "push $0x1d80; ldmxcsr (%rsp); pop %rax; xorps %xmm0, %xmm0; xorps %xmm1, %xmm1",
+FAULT(x_xm, "push $0x1f00; ldmxcsr (%rsp); pop %rax; xorps %xmm0, %xmm0; xorps %xmm1, %xmm1",
       "divss %xmm1, %xmm0");
 FAULT(x_xm_ud,
-      "mov %cr4, %rax; and $~0x400, %eax; mov %rax, %cr4; push $0x1d80; ldmxcsr (%rsp);"
+      "mov %cr4, %rax; and $~0x400, %eax; mov %rax, %cr4; push $0x1f00; ldmxcsr (%rsp);"
       "pop %rax; xorps %xmm0, %xmm0; xorps %xmm1, %xmm1",
       "divss %xmm1, %xmm0");
 FAULT(x_mxcsr, "push $-1", "ldmxcsr (%rsp)");

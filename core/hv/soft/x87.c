@@ -102,7 +102,7 @@ static const uint8_t *reg_thunk(unsigned op, uint8_t modrm)
 static void reg_form(struct soft_vp *vp, const struct insn *i, unsigned op)
 {
     uint64_t fip = pointer(vp, soft_insn_rip(vp, i), HV_CS), fdp = vp->fx.fdp;
-    uint8_t ah = run(&vp->fx, x87_reg_thunks[op][i->modrm & 63], NULL, (uint8_t)(vp->status >> 8));
+    uint8_t ah = run(&vp->fx, reg_thunk(op, i->modrm), NULL, (uint8_t)(vp->status >> 8));
     note(vp, i, op, fip, fdp);
     bool compares = (op == 3 || op == 7) && (i->modrm & 63) >= 0x28 && (i->modrm & 63) < 0x38;
     if (compares) {
