@@ -70,5 +70,6 @@ int cli_list(int argc, char **argv);
 int cli_show(int argc, char **argv);
 int cli_set(int argc, char **argv);
 int cli_delete(int argc, char **argv);
+int cli_disk(int argc, char **argv);
 
 #endif

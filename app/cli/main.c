@@ -12,6 +12,7 @@ static const struct cli_command commands[] = {
     {"show", cli_show, "show a machine's settings"},
     {"set", cli_set, "change a machine's settings"},
     {"delete", cli_delete, "delete a machine and the disks in its folder"},
+    {"disk", cli_disk, "create, convert, check, merge ... virtual disks"},
 };
 
 static int help(FILE *f)

@@ -58,12 +58,15 @@ struct disk {
     struct sub *free_subs;
     unsigned nfree_subs;
 
+    struct disk_merge *merge; /* the one under way */
+
     void (*change_fn)(void *ctx);
     void *change_ctx;
 };
 
 void disk_begin(struct dio *q);
-void disk_release_flushes(struct disk *d);
+/* Pauses and turns the loop until nothing is in flight. */
+void disk_drain_sync(struct disk *d);
 void disk_tell_deferred(void *d);
 
 /* Opens over a source, which the disk takes (also on error). */

@@ -167,6 +167,10 @@ void disk_close(struct disk *d)
 {
     if (!d)
         return;
+    if (d->merge)
+        disk_merge_cancel(d->merge);
+    while (d->merge)
+        loop_turn(d->loop, -1);
     d->paused++;
     cancel_queued(d);
     disk_release_flushes(d);
@@ -205,19 +209,18 @@ void disk_get_info(const struct disk *d, struct disk_info *out)
         out->depth++;
 }
 
-static void note_drained(void *ctx)
+void disk_drain_sync(struct disk *d)
 {
-    *(bool *)ctx = true;
+    d->paused++;
+    while (d->nin_flight)
+        loop_turn(d->loop, -1);
 }
 
 bool disk_resize(struct disk *d, uint64_t size, bool force, err *e)
 {
-    bool drained = false;
     if (d->top->read_only)
         return err_set(e, ERR_READ_ONLY, "%s is open for reading alone", d->top->file->name);
-    disk_pause(d, note_drained, &drained);
-    while (!drained)
-        loop_turn(d->loop, -1);
+    disk_drain_sync(d);
     int rc = image_flush_sync(d->top);
     bool ok = rc == 0 ? d->top->ops->resize(d->top, size, force, e)
                       : err_errno(e, rc, "Could not resize %s", d->top->file->name);

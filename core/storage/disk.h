@@ -126,6 +126,44 @@ void disk_resume(struct disk *d);
  * Shrinking refuses (ERR_STATE) if the layer has data beyond the new end, unless `force`. */
 bool disk_resize(struct disk *d, uint64_t size, bool force, err *e);
 
+/* ---- layers of a disk in use: checkpoints ---- */
+
+/*
+ * A checkpoint's new leaf: disk_create_leaf makes the file while the guest goes on (its parent is
+ * d's top, whose identity is settled by this), disk_layer_open opens it. Then, with the disk paused
+ * and drained, disk_push_layer puts it on top; it cannot fail but for a wrong layer, and does no
+ * I/O. Afterwards, in use again, disk_settle_layers makes the former top clean and read-only.
+ * With `hold_flushes` no flush is answered until disk_release_flushes (when the manifest that names
+ * the new leaf is durable).
+ */
+struct disk_layer;
+bool disk_create_leaf(struct disk *d, const char *path, err *e);
+struct disk_layer *disk_layer_open(struct disk *d, const char *path, err *e);
+void disk_layer_close(struct disk_layer *l); /* one that was not pushed; NULL is allowed */
+/* Takes `l` on success. */
+bool disk_push_layer(struct disk *d, struct disk_layer *l, bool hold_flushes, err *e);
+void disk_release_flushes(struct disk *d);
+bool disk_settle_layers(struct disk *d, err *e);
+/* The name of the layer `depth` below the top (0: the top), NULL beyond the chain's end. */
+const char *disk_layer_name(const struct disk *d, unsigned depth);
+
+/*
+ * Merges the layer `depth` (at least 1) below the top into the one below it, in the background: the
+ * layer above is then told its new parent and the merged layer leaves the chain; its file may be
+ * deleted when `done` says so (e->code NONE). After a failure, a cancellation or a crash the chain
+ * is as it was, and merging may be begun again.
+ */
+struct disk_merge;
+struct disk_merge_params {
+    unsigned depth;
+    void (*progress)(void *ctx, uint64_t done, uint64_t total); /* may be NULL */
+    void (*done)(void *ctx, const err *e);
+    void *ctx;
+};
+struct disk_merge *disk_merge_start(struct disk *d, const struct disk_merge_params *p, err *e);
+/* `done` will come, with ERR_CANCELLED unless it was too late. */
+void disk_merge_cancel(struct disk_merge *m);
+
 /* For tools and tests: submit and turn the loop until done. Returns 0 or a positive errno. */
 int disk_read_sync(struct disk *d, uint64_t offset, void *buf, size_t len);
 int disk_write_sync(struct disk *d, uint64_t offset, const void *buf, size_t len);

@@ -4,6 +4,9 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
+
+#include "core/storage/disk-internal.h"
 
 /* How long written metadata may stay in memory when nobody flushes. */
 static const uint64_t commit_delay_ns = 1000000000;
@@ -144,4 +147,47 @@ bool image_epoch_passed(struct image *img, uint64_t epoch)
     while (img->epoch <= epoch + 1 && img->io[(img->epoch + 1) & 1] == 0)
         img->epoch++;
     return img->epoch > epoch + 1;
+}
+
+bool image_make_writable(struct image *img, struct sfile_source *s, unsigned flags, err *e)
+{
+    if (!img->read_only)
+        return true;
+    unsigned how = flags & ~(unsigned)DISK_OPEN_READ_ONLY;
+    bool lock = !(flags & DISK_OPEN_NO_LOCK);
+    struct sfile *f = s->open(s->ctx, img->file->name, NULL, how, e), *old = img->file;
+    if (!f)
+        return false;
+    if (lock)
+        old->ops->lock(old, SFILE_UNLOCKED);
+    bool ok = !lock || image_lock(f, SFILE_EXCLUSIVE, e);
+    if (ok) {
+        img->file = img->meta.file = f;
+        img->read_only = false;
+        ok = img->ops->now_writable(img, e);
+    }
+    if (ok) {
+        sfile_close(old);
+        return true;
+    }
+    img->file = img->meta.file = old;
+    img->read_only = true;
+    sfile_close(f);
+    if (lock)
+        old->ops->lock(old, SFILE_SHARED);
+    return false;
+}
+
+bool image_make_read_only(struct image *img, unsigned flags, err *e)
+{
+    if (img->read_only)
+        return true;
+    int rc = image_flush_sync(img);
+    if (rc == 0)
+        rc = img->ops->clean(img);
+    if (rc)
+        return err_errno(e, rc, "Could not write %s", img->file->name);
+    loop_timer_disarm(&img->commit_timer);
+    img->read_only = true;
+    return (flags & DISK_OPEN_NO_LOCK) || image_lock(img->file, SFILE_SHARED, e);
 }

@@ -58,6 +58,10 @@ struct image_ops {
     bool (*parent_ref)(struct image *img, struct parent_ref *out, err *e);
     bool (*set_parent)(struct image *img, const char *path, const char *absolute,
                        const struct guid *id, const struct guid *id2, err *e);
+    /* Takes another identity, at once and durably. */
+    int (*set_identity)(struct image *img, const struct guid *id);
+    /* img->file was replaced by a writable one: does what opening it so would have done. */
+    bool (*now_writable)(struct image *img, err *e);
     /* Frees the image and closes its file. */
     void (*destroy)(struct image *img);
 };
@@ -77,6 +81,7 @@ struct image {
     uint64_t size;
     uint32_t logical_sector, physical_sector, block_size, discard_granularity;
     bool read_only, zeroes_after_discard, keep_allocated;
+    bool keep_identity; /* writing does not change what children refer to (merging, compacting) */
     struct guid disk_id;
 
     /* committing */
@@ -111,6 +116,11 @@ void image_settled(struct image *img, int status);
 /* For synchronous use on a drained image: turns the loop until everything is durable and settled.
  */
 int image_flush_sync(struct image *img);
+
+/* A read-only layer, nothing in flight: opened again for writing under an exclusive lock; and back,
+ * after a clean flush, under a shared one. */
+bool image_make_writable(struct image *img, struct sfile_source *s, unsigned flags, err *e);
+bool image_make_read_only(struct image *img, unsigned flags, err *e);
 
 /* I/O is counted from being mapped to being done, so that space is not used again too early. */
 static inline unsigned image_io_begin(struct image *img)

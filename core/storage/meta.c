@@ -229,3 +229,9 @@ struct meta_page *meta_take_dirty(struct meta *m)
     m->ndirty = 0;
     return out;
 }
+
+void meta_drop_overlay(struct meta *m)
+{
+    for (struct meta_page *p = m->lru.lru_next; p != &m->lru; p = p->lru_next)
+        p->overlay = false;
+}

@@ -83,4 +83,7 @@ struct meta_page *meta_take_dirty(struct meta *m);
 /* Drops every page that is clean and not pinned, so that the file is read again. */
 void meta_forget(struct meta *m);
 
+/* The file says now what the overlay said: its pages are as the others. */
+void meta_drop_overlay(struct meta *m);
+
 #endif

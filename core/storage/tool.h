@@ -19,4 +19,28 @@ bool format_from_parent(struct format_params *f, struct image *parent, const cha
 enum disk_format format_by_name(const char *path);
 bool tool_write_new(const char *path, bool force, const struct format_params *f, err *e);
 
+/* As disk_merge_start; depth 0 too, for a disk that nobody writes to. */
+struct disk_merge *merge_start(struct disk *d, const struct disk_merge_params *p, err *e);
+bool disk_merge_uses(const struct disk_merge *m, const struct image *img);
+
+/* ---- checking ---- */
+
+struct checker {
+    const char *name;
+    bool repair;
+    struct disk_check_result *result;
+    void (*finding)(void *ctx, enum disk_finding kind, const char *text);
+    void *ctx;
+    const struct disk_progress *progress;
+};
+void check_say(struct checker *c, enum disk_finding kind, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+/* Looks at a file whose structure may be beyond opening. False: I/O failed or was cancelled. */
+bool vhdx_check(struct checker *c, struct sfile *f, struct loop *loop, err *e);
+bool vhd_check(struct checker *c, struct sfile *f, err *e);
+
+/* Moves what lies highest into holes and cuts the file; blocks of zeroes are given up first. */
+bool vhdx_compact(struct image *img, const struct disk_progress *progress, err *e);
+bool vhd_compact(struct image *img, const struct disk_progress *progress, err *e);
+
 #endif

@@ -261,6 +261,16 @@ static int vhd_settle_identity(struct image *img)
     return 0; /* writing does not change it */
 }
 
+static int vhd_set_identity(struct image *img, const struct guid *id)
+{
+    return 0; /* a VHD's is its own for ever: children are told their new parent's */
+}
+
+static bool vhd_now_writable(struct image *img, err *e)
+{
+    return true;
+}
+
 static void vhd_destroy(struct image *img)
 {
     space_fini(&((struct vhd *)img)->space);
@@ -287,5 +297,7 @@ const struct image_ops vhd_ops = {
     .identity = vhd_identity,
     .parent_ref = vhd_parent_ref,
     .set_parent = vhd_set_parent,
+    .set_identity = vhd_set_identity,
+    .now_writable = vhd_now_writable,
     .destroy = vhd_destroy,
 };

@@ -67,7 +67,8 @@ static void session_header(struct vhdx *v, struct vhdx_header *h)
 {
     *h = v->header;
     guid_random(&h->file_write);
-    guid_random(&h->data_write);
+    if (!v->base.keep_identity)
+        guid_random(&h->data_write);
     guid_random(&h->log);
     h->log_version = 0;
     v->log_head = v->log_tail = 0;
@@ -370,6 +371,30 @@ int vhdx_clean(struct image *img)
     return rc;
 }
 
+static int vhdx_set_identity(struct image *img, const struct guid *id)
+{
+    struct vhdx *v = V(img);
+    int rc = vhdx_settle_identity(img);
+    if (rc)
+        return rc;
+    struct vhdx_header h = v->header;
+    h.data_write = *id;
+    return vhdx_write_headers(v, &h);
+}
+
+static bool vhdx_now_writable(struct image *img, err *e)
+{
+    struct vhdx *v = V(img);
+    if (!guid_is_zero(&v->header.log) && !v->active) {
+        if (!vhdx_replay(v, e))
+            return false;
+        meta_drop_overlay(&img->meta);
+    }
+    v->space.file_size = v->stable_size = sfile_size(img->file);
+    v->space.end = align_up(v->space.file_size, VHDX_MB);
+    return true;
+}
+
 static void vhdx_destroy(struct image *img)
 {
     struct vhdx *v = V(img);
@@ -391,5 +416,7 @@ const struct image_ops vhdx_ops = {
     .identity = vhdx_identity,
     .parent_ref = vhdx_parent_ref,
     .set_parent = vhdx_set_parent,
+    .set_identity = vhdx_set_identity,
+    .now_writable = vhdx_now_writable,
     .destroy = vhdx_destroy,
 };

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Copying between disks on a loop, many pieces in flight: converting (what the source's whole chain
+ * reads as) and merging (what its top layer holds). Thread: the loop's.
+ */
+#ifndef VIREO_STORAGE_COPY_H
+#define VIREO_STORAGE_COPY_H
+
+#include "core/storage/disk-internal.h"
+#include "core/storage/disk-tool.h"
+
+struct copy;
+
+struct copy_params {
+    struct disk *from, *to; /* borrowed */
+    bool layer;             /* the source's top layer alone, zeroes of it included */
+    bool target_is_zero;    /* so zeroes need not be written */
+    uint64_t length;        /* bytes from the start */
+    void (*progress)(void *ctx, uint64_t done, uint64_t total); /* may be NULL */
+    /* Once, from the loop: everything is written and flushed, or `status` (ECANCELED too). `at` is
+     * where an error was met. */
+    void (*done)(void *ctx, int status, bool reading, uint64_t at);
+    void *ctx;
+};
+
+struct copy *copy_start(const struct copy_params *p, err *e);
+/* `done` will be called with ECANCELED when what is in flight has ended. */
+void copy_cancel(struct copy *c);
+/* After `done`. */
+void copy_free(struct copy *c);
+
+/* Runs one to its end, turning the loop; `progress` may be NULL. */
+bool copy_run(struct copy_params *p, const struct disk_progress *progress, err *e);
+
+#endif
