@@ -206,10 +206,13 @@ void soft_drop_segs(struct soft_vp *vp)
 {
     static const uint8_t segs[] = {HV_ES, HV_DS, HV_FS, HV_GS};
     for (unsigned n = 0; n < 4; n++) {
-        const struct hv_segment *s = &vp->seg[segs[n]];
+        struct hv_segment *s = &vp->seg[segs[n]];
         bool conforming = (s->attrib & SEG_CODE) && (s->attrib & SEG_C);
-        if ((s->attrib & SEG_P) && !conforming && (unsigned)(s->attrib >> 5 & 3) < vp->cpl)
-            null_seg(vp, segs[n], 0);
+        if (!(s->attrib & SEG_P) || conforming || (unsigned)(s->attrib >> 5 & 3) >= vp->cpl)
+            continue;
+        s->selector = 0; /* the base stays: FS and GS have it in 64-bit code */
+        s->attrib &= (uint16_t)~SEG_P;
+        soft_seg_update(vp, segs[n]);
     }
 }
 
