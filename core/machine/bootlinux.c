@@ -71,7 +71,7 @@ static bool parse_header(const struct boot_params *p, struct image *im, err *e)
     unsigned sects = h[Z_SETUP_SECTS] ? h[Z_SETUP_SECTS] : 4;
     im->payload = (uint64_t)(sects + 1) * SECTOR;
     uint64_t said = (uint64_t)get_le32(h + Z_SYSSIZE) * 16;
-    if (p->kernel.size <= im->payload || p->kernel.size - im->payload < said)
+    if (p->kernel.size <= im->payload || p->kernel.size - im->payload + 15 < said) /* rounded up */
         return err_set(e, ERR_CORRUPT, "%s is cut short", p->kernel.name);
     im->payload_len = p->kernel.size - im->payload;
     im->is64 = get_le16(h + Z_VERSION) >= 0x20c && (get_le16(h + Z_XLOADFLAGS) & XLF_KERNEL_64);
