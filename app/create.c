@@ -4,10 +4,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glib/gi18n.h>
-#include <glib/gstdio.h>
 #include <unistd.h>
 
 #include "app/error.h"
+#include "core/machine/iso.h"
+#include "core/storage/disk-tool.h"
 
 typedef struct {
     VireoCreateRequest *request;
@@ -67,6 +68,16 @@ static bool set_kernel(struct vm_config *c, const char *kernel, const char *init
            vm_config_string(&c->cmdline, cmdline, e);
 }
 
+/* Until there is firmware, an installer's kernel is started directly. */
+static bool set_installer(struct vm_config *c, const VireoCreateRequest *r, err *e)
+{
+    struct iso_linux l;
+    AUTO(fd) fd = open(r->image, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return err_errno(e, errno, "%s cannot be opened", r->image);
+    return iso_find_linux(fd, &l, e) && set_kernel(c, "vmlinuz", "initrd.img", l.cmdline, e);
+}
+
 static bool add_sources(struct vm_config *c, const VireoCreateRequest *r, err *e)
 {
     enum vm_bus bus = c->generation == 1 ? VM_BUS_IDE : VM_BUS_SCSI;
@@ -75,8 +86,8 @@ static bool add_sources(struct vm_config *c, const VireoCreateRequest *r, err *e
         return vm_config_add_disk(c, bus, VM_MEDIA_DISK, "disk.raw", e) &&
                set_kernel(c, "vmlinuz", "initrd.img", vireo_gallery_entry_get_cmdline(r->entry), e);
     case VIREO_SOURCE_ISO:
-        return vm_config_add_disk(c, bus, VM_MEDIA_DISK, "disk.raw", e) &&
-               vm_config_add_disk(c, bus, VM_MEDIA_DVD, r->image, e);
+        return vm_config_add_disk(c, bus, VM_MEDIA_DISK, "disk.vhdx", e) &&
+               vm_config_add_disk(c, bus, VM_MEDIA_DVD, r->image, e) && set_installer(c, r, e);
     case VIREO_SOURCE_DISK: return vm_config_add_disk(c, bus, VM_MEDIA_DISK, r->image, e);
     case VIREO_SOURCE_KERNEL: return set_kernel(c, r->kernel, r->initrd, r->cmdline, e);
     }
@@ -103,17 +114,47 @@ static struct vm_config *make_config(const VireoCreateRequest *r, err *e)
     return TAKE(c);
 }
 
-/* ---- the disk ---- */
+/* ---- the disk and the installer, on a thread of their own ---- */
 
-static gboolean make_disk(const Job *j, GError **error)
+static bool make_disk(const Job *j, err *e)
 {
-    g_autofree char *path = g_build_filename(j->folder, "disk.raw", NULL);
-    AUTO(fd) fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    if (fd >= 0 && ftruncate(fd, (off_t)j->request->disk_gib << 30) == 0)
-        return TRUE;
-    g_set_error(error, VIREO_ERROR, ERR_IO, _("The disk %s cannot be made: %s"), path,
-                g_strerror(errno));
-    return FALSE;
+    g_autofree char *path = g_build_filename(j->folder, "disk.vhdx", NULL);
+    struct loop *loop = loop_new(e);
+    const struct disk_create_params p = {
+        .path = path,
+        .format = DISK_FORMAT_VHDX,
+        .type = DISK_DYNAMIC,
+        .size = (uint64_t)j->request->disk_gib << 30,
+    };
+    bool ok = loop && disk_create(&p, loop, e);
+    if (loop)
+        loop_free(loop);
+    return ok;
+}
+
+static bool extract_installer(const Job *j, err *e)
+{
+    struct iso_linux l;
+    g_autofree char *kernel = g_build_filename(j->folder, "vmlinuz", NULL);
+    g_autofree char *initrd = g_build_filename(j->folder, "initrd.img", NULL);
+    AUTO(fd) fd = open(j->request->image, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return err_errno(e, errno, "%s cannot be opened", j->request->image);
+    return iso_find_linux(fd, &l, e) && iso_extract(fd, &l.kernel, kernel, e) &&
+           iso_extract(fd, &l.initrd, initrd, e);
+}
+
+static void prepare_installer(GTask *task, gpointer source, gpointer data, GCancellable *c)
+{
+    const Job *j = data;
+    err e = ERR_INIT;
+    GError *error = NULL;
+    if (make_disk(j, &e) && extract_installer(j, &e)) {
+        g_task_return_boolean(task, TRUE);
+        return;
+    }
+    vireo_error_set(&error, &e);
+    g_task_return_error(task, error);
 }
 
 /* ---- step by step ---- */
@@ -149,6 +190,25 @@ static void on_built(GObject *source, GAsyncResult *result, gpointer data)
         done(task);
     else
         failed(task, error);
+}
+
+static void on_prepared(GObject *source, GAsyncResult *result, gpointer data)
+{
+    GTask *task = data;
+    GError *error = NULL;
+    if (g_task_propagate_boolean(G_TASK(result), &error))
+        done(task);
+    else
+        failed(task, error);
+}
+
+/* The outer task holds the job for as long as the thread needs it. */
+static void prepare(GTask *task)
+{
+    GTask *inner = g_task_new(NULL, NULL, on_prepared, task);
+    g_task_set_task_data(inner, g_task_get_task_data(task), NULL);
+    g_task_run_in_thread(inner, prepare_installer);
+    g_object_unref(inner);
 }
 
 static void build(GTask *task)
@@ -192,8 +252,8 @@ void vireo_create_async(VireoLibrary *library, VireoCreateRequest *request, Vire
     j->folder = g_build_filename(store_root(store), id, NULL);
     if (request->source == VIREO_SOURCE_GALLERY)
         build(task);
-    else if (request->source == VIREO_SOURCE_ISO && !make_disk(j, &error))
-        failed(task, error);
+    else if (request->source == VIREO_SOURCE_ISO)
+        prepare(task);
     else
         done(task);
 }
