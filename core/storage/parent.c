@@ -141,8 +141,8 @@ static bool check_parent(struct image *top, struct image *img, struct image *par
     for (struct image *i = top; i; i = i->parent, depth++)
         if (same_file(i->file, parent->file))
             return err_set(e, ERR_CORRUPT, "%s is its own parent", parent->file->name);
-    if (depth > DISK_MAX_DEPTH)
-        return err_set(e, ERR_UNSUPPORTED, "%s has more than %d layers", top->file->name,
+    if (depth > DISK_MAX_DEPTH + 1)
+        return err_set(e, ERR_UNSUPPORTED, "%s has more than %d layers below it", top->file->name,
                        DISK_MAX_DEPTH);
     if (!image_identity(parent, &id))
         return err_set(e, ERR_CORRUPT, "%s cannot be a parent: it is neither VHD nor VHDX",
