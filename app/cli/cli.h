@@ -71,5 +71,21 @@ int cli_show(int argc, char **argv);
 int cli_set(int argc, char **argv);
 int cli_delete(int argc, char **argv);
 int cli_disk(int argc, char **argv);
+/* control.c */
+int cli_start(int argc, char **argv);
+int cli_shutdown(int argc, char **argv);
+int cli_turn_off(int argc, char **argv);
+int cli_pause(int argc, char **argv);
+int cli_resume(int argc, char **argv);
+int cli_reset(int argc, char **argv);
+int cli_info(int argc, char **argv);
+int cli_live_disk(int argc, char **argv); /* disk add, disk remove */
+int cli_nic(int argc, char **argv);
+int cli_serial(int argc, char **argv);
+/* screen.c */
+int cli_screenshot(int argc, char **argv);
+int cli_type(int argc, char **argv);
+int cli_key(int argc, char **argv);
+int cli_mouse(int argc, char **argv);
 
 #endif

@@ -534,6 +534,9 @@ static int help(FILE *f)
           f);
     for (size_t i = 0; i < ARRAY_LEN(commands); i++)
         fprintf(f, "  %-9s %s\n", commands[i].name, commands[i].help);
+    fputs("  add       add a disk to a running machine\n"
+          "  remove    take a disk from a running machine\n",
+          f);
     return ferror(f) ? CLI_FAILED : CLI_OK;
 }
 
@@ -546,6 +549,8 @@ int cli_disk(int argc, char **argv)
     }
     if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "help"))
         return help(stdout);
+    if (!strcmp(argv[1], "add") || !strcmp(argv[1], "remove"))
+        return cli_live_disk(argc, argv);
     for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
         if (strcmp(argv[1], commands[i].name))
             continue;

@@ -11,8 +11,21 @@ static const struct cli_command commands[] = {
     {"list", cli_list, "list the virtual machines"},
     {"show", cli_show, "show a machine's settings"},
     {"set", cli_set, "change a machine's settings"},
+    {"start", cli_start, "start a machine"},
+    {"shutdown", cli_shutdown, "ask the guest to shut down, restart or hibernate"},
+    {"turn-off", cli_turn_off, "turn a machine off as pulling the plug does"},
+    {"pause", cli_pause, "pause a running machine"},
+    {"resume", cli_resume, "let a paused machine go on"},
+    {"reset", cli_reset, "restart a machine as the reset button does"},
+    {"info", cli_info, "tell what a running machine does"},
+    {"screenshot", cli_screenshot, "write a machine's screen to a file"},
+    {"type", cli_type, "type text into a machine"},
+    {"key", cli_key, "press keys"},
+    {"mouse", cli_mouse, "move the pointer and click"},
+    {"nic", cli_nic, "add, change or remove a running machine's network adapters"},
+    {"serial", cli_serial, "show a running machine's serial port"},
     {"delete", cli_delete, "delete a machine and the disks in its folder"},
-    {"disk", cli_disk, "create, convert, check, merge ... virtual disks"},
+    {"disk", cli_disk, "create, convert, check, merge ... virtual disks; add, remove"},
 };
 
 static int help(FILE *f)
