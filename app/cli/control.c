@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "app/cli/client.h"
@@ -312,6 +311,36 @@ int cli_nic(int argc, char **argv)
 
 /* ---- serial port ---- */
 
+/* One way; false at the end. */
+static bool pump(int from, int to)
+{
+    char buf[4096];
+    ssize_t n = read(from, buf, sizeof buf);
+    if (n < 0)
+        return errno == EAGAIN || errno == EINTR;
+    for (ssize_t at = 0; at < n;) {
+        ssize_t k = write(to, buf + at, (size_t)(n - at));
+        if (k < 0 && errno != EAGAIN && errno != EINTR)
+            return false;
+        if (k < 0)
+            g_usleep(5000);
+        at += k > 0 ? k : 0;
+    }
+    return n > 0;
+}
+
+/* Standard input to the port, the port to standard output, until the port ends. */
+static void join(int fd)
+{
+    GPollFD p[2] = {{.fd = fd, .events = G_IO_IN}, {.fd = 0, .events = G_IO_IN}};
+    for (guint n = 2; g_poll(p, n, -1) >= 0;) {
+        if (n == 2 && p[1].revents && !pump(0, fd))
+            n = 1;
+        if (p[0].revents && !pump(fd, 1))
+            return;
+    }
+}
+
 int cli_serial(int argc, char **argv)
 {
     const char *port = "1";
@@ -322,12 +351,11 @@ int cli_serial(int argc, char **argv)
     g_autoptr(GError) error = NULL;
     g_autoptr(GVariant) history = NULL, handle = NULL;
     g_autoptr(GUnixFDList) fds = NULL;
-    char buf[4096];
-    ssize_t n;
     gsize len;
     if (!cli_parse(argc, argv, options, G_N_ELEMENTS(options), &operands,
                    "Usage: vireoctl serial NAME [--port N] [--history]\n\nPrints what the machine "
-                   "wrote to its serial port and, without --history, goes on.\n"))
+                   "wrote to its serial port and, without --history, joins it to the terminal "
+                   "until the end of the input and of the machine.\n"))
         return CLI_USAGE;
     if (operands != 1)
         return cli_usage("serial takes a machine");
@@ -341,17 +369,7 @@ int cli_serial(int argc, char **argv)
     fwrite(bytes, 1, len, stdout);
     fflush(stdout);
     AUTO(fd) fd = g_unix_fd_list_get(fds, 0, NULL);
-    while (!history_only) {
-        n = recv(fd, buf, sizeof buf, 0);
-        if (n < 0 && errno == EAGAIN) {
-            GPollFD p = {.fd = fd, .events = G_IO_IN};
-            g_poll(&p, 1, -1);
-            continue;
-        }
-        if (n <= 0)
-            break;
-        fwrite(buf, 1, (size_t)n, stdout);
-        fflush(stdout);
-    }
+    if (!history_only)
+        join(fd);
     return ferror(stdout) ? CLI_FAILED : CLI_OK;
 }
