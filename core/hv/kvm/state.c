@@ -114,6 +114,9 @@ static bool set_msrs(struct kvm_vp *vp, const struct msr_map *m, size_t n, const
     for (size_t i = 0; i < n; i++) {
         uint64_t v;
         memcpy(&v, (const char *)s + m[i].offset, sizeof v);
+        uint64_t old;
+        if (m[i].optional && (!kvm_get_msr(vp->k, vp->index, m[i].msr, &old) || old == v))
+            continue; /* not there, or nothing to do: KVM would complain in the host's log */
         if (!kvm_set_msr(vp->k, vp->index, m[i].msr, v) && !m[i].optional)
             return err_set(e, ERR_CORRUPT, "processor %u: KVM refuses 0x%llx in register 0x%x",
                            vp->index, (unsigned long long)v, m[i].msr);
