@@ -428,6 +428,7 @@ static int run(const struct options *o)
     AUTO(fd) initrd = -1;
     struct machine_params p = {.memory = MIB(512),
                                .vps = 1,
+                               .vendor = hv_host_vendor(),
                                .serials = 2,
                                .vmbus = true,
                                .stop_on_crash = true,

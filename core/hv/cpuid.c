@@ -93,6 +93,12 @@ static void put_topology(struct table *t, unsigned vps)
     put_sub(t, 0xb, 2, 0, 0, 2, 0);
 }
 
+enum hv_vendor hv_host_vendor(void)
+{
+    __builtin_cpu_init();
+    return __builtin_cpu_is("amd") ? HV_VENDOR_AMD : HV_VENDOR_INTEL;
+}
+
 static void put_brand(struct table *t)
 {
     static const char brand[48] = "Vireo Virtual Processor (x86-64-v2)";

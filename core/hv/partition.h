@@ -23,6 +23,9 @@
 enum hv_accel { HV_ACCEL_AUTO, HV_ACCEL_KVM, HV_ACCEL_SOFT };
 enum hv_cpu_model { HV_CPU_BASELINE, HV_CPU_HOST };
 enum hv_vendor { HV_VENDOR_INTEL, HV_VENDOR_AMD };
+/* What this host is nearest to: the right vendor for a new machine, whose guest then takes the ways
+ * (system calls, mitigations) that fit the processor below it. */
+enum hv_vendor hv_host_vendor(void);
 
 enum { HV_MAX_VPS = 64, HV_MAX_MESSAGE = 240 };
 

@@ -364,6 +364,9 @@ struct vm_config *vm_config_new(err *e)
         return NULL;
     }
     fields_default(fields, COUNT(fields), c);
+    __builtin_cpu_init();
+    if (__builtin_cpu_is("amd")) /* a guest does best with what is nearest to the host */
+        c->vendor = VM_VENDOR_AMD;
     return c;
 }
 
