@@ -98,6 +98,18 @@ static int record(struct handle *h, enum change_kind kind, uint64_t off, const s
         return EFBIG;
     if (s->max_size && end > s->max_size)
         return ENOSPC;
+    if (s->forgetful) {
+        uint64_t have = off < f->size ? MIN(len, f->size - off) : 0;
+        if (kind == CHANGE_ZERO)
+            zero_range(f->now, off, have);
+        else if (kind == CHANGE_SIZE)
+            apply(f->now, &f->size, &(struct change){.kind = kind, .off = off}, 0, 0);
+        for (int i = 0; kind == CHANGE_WRITE && i < n; off += iov[i++].iov_len) {
+            memcpy(f->now + off, iov[i].iov_base, iov[i].iov_len);
+            f->size = MAX(f->size, off + iov[i].iov_len);
+        }
+        return 0;
+    }
     struct change *c = calloc(1, sizeof *c);
     *c = (struct change){.kind = kind, .off = off, .len = len};
     if (kind == CHANGE_WRITE) {
@@ -307,7 +319,7 @@ static struct crashfile *new_file(struct crashstore *s, const char *name)
     struct crashfile *f = calloc(1, sizeof *f);
     f->name = strdup(name);
     f->now = space();
-    f->durable = space();
+    f->durable = s->forgetful ? NULL : space();
     f->tail = &f->changes;
     f->next = s->files;
     s->files = f;
@@ -321,7 +333,8 @@ void crashstore_clear(struct crashstore *s)
         s->files = f->next;
         make_durable(f);
         munmap(f->now, SPACE);
-        munmap(f->durable, SPACE);
+        if (f->durable)
+            munmap(f->durable, SPACE);
         free(f->name);
         free(f);
     }
@@ -330,12 +343,19 @@ void crashstore_clear(struct crashstore *s)
 void crashstore_put(struct crashstore *s, const char *name, const void *data, uint64_t size)
 {
     struct crashfile *f = new_file(s, name);
-    memcpy(f->now, data, size);
-    memcpy(f->durable, data, size);
+    for (uint64_t off = 0; off < size; off += 4096) { /* pages of zeroes are there already */
+        static const uint8_t zero[4096];
+        uint64_t n = MIN(size - off, (uint64_t)4096);
+        if (!memcmp((const uint8_t *)data + off, zero, n))
+            continue;
+        memcpy(f->now + off, (const uint8_t *)data + off, n);
+        if (f->durable)
+            memcpy(f->durable + off, (const uint8_t *)data + off, n);
+    }
     f->size = f->durable_size = size;
 }
 
-const uint8_t *crashstore_get(struct crashstore *s, const char *name, uint64_t *size)
+uint8_t *crashstore_get(struct crashstore *s, const char *name, uint64_t *size)
 {
     struct crashfile *f = find(s, name);
     *size = f->size;
@@ -423,14 +443,13 @@ static void crash_file(struct crashfile *f, struct crashstore *to, uint64_t *rng
             apply(t->now, &t->size, c, 0, c->len);
         }
     }
-    copy_pages(t->durable, t->now, t->size);
-    t->durable_size = t->size;
 }
 
 void crashstore_crash(struct crashstore *from, struct crashstore *to, uint64_t seed)
 {
     uint64_t rng = seed * 0x9e3779b97f4a7c15u + 1;
     crashstore_init(to, from->loop, seed);
+    to->forgetful = true;
     for (struct crashfile *f = from->files; f; f = f->next)
         crash_file(f, to, &rng);
 }

@@ -18,6 +18,7 @@ struct crashstore {
     uint64_t cut_after; /* operations that change or flush until `cut` is set; 0: never */
     uint64_t ops;
     bool cut;           /* everything fails from here on */
+    bool forgetful;     /* no cuts will be played: what was flushed is not kept */
     bool deterministic; /* completions in the order of submission */
     uint64_t rng;
     void (*before_change)(struct crashstore *s); /* called before each change or flush */
@@ -29,8 +30,8 @@ void crashstore_clear(struct crashstore *s);
 struct sfile_source crashstore_source(struct crashstore *s);
 /* An empty file, or one of these bytes (copied). */
 void crashstore_put(struct crashstore *s, const char *name, const void *data, uint64_t size);
-/* The file as it reads now. */
-const uint8_t *crashstore_get(struct crashstore *s, const char *name, uint64_t *size);
+/* The file as it reads now; may be changed by a forgetful store's owner. */
+uint8_t *crashstore_get(struct crashstore *s, const char *name, uint64_t *size);
 /* Opened for formatting; not locked. */
 struct sfile *crashstore_open(struct crashstore *s, const char *name);
 /* Every file of `from` as a power cut now could leave it, into `to`; `seed` chooses. */
