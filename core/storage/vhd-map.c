@@ -157,6 +157,16 @@ static int new_bitmap(struct vhd *v, uint64_t off)
     return 0;
 }
 
+/* What the commit will write must not lack space then: the bitmap, and the footer at the end. */
+static int reserve(struct vhd *v, uint64_t off)
+{
+    struct sfile *f = v->base.file;
+    int rc = f->ops->reserve(f, off, v->bitmap_size);
+    if (rc == 0)
+        rc = f->ops->reserve(f, v->space.end, VHD_SECTOR);
+    return rc == EOPNOTSUPP ? 0 : rc;
+}
+
 static enum map_kind allocate(struct vhd *v, uint64_t block, struct meta_page *p, struct map *m)
 {
     uint64_t off, end = v->space.end;
@@ -167,8 +177,15 @@ static enum map_kind allocate(struct vhd *v, uint64_t block, struct meta_page *p
     if (rc == 0 && off / VHD_SECTOR >= VHD_UNUSED)
         rc = EFBIG;
     if (rc == 0)
+        rc = reserve(v, off);
+    if (rc == 0)
         rc = new_bitmap(v, off);
     meta_unpin(p);
+    if (rc && v->space.end != end) { /* as it was */
+        v->space.end = end;
+        if (sfile_set_size(v->base.file, end + VHD_SECTOR) == 0)
+            v->space.file_size = end + VHD_SECTOR;
+    }
     if (rc) {
         m->at = (uint64_t)rc;
         return MAP_ERROR;
