@@ -686,7 +686,7 @@ static unsigned read_block(struct tr *t)
 static void head(struct tr *t)
 {
     struct emit *e = t->e;
-    while (e->at & 15)
+    while ((e->at & 15) && !e->full)
         e8(e, 0xcc);
     uint32_t out = e->at; /* the way out for attention, and for a dead block */
     e_load(e, J_ADDR, J_VP, VP(block_rip));
@@ -695,7 +695,7 @@ static void head(struct tr *t)
     e_op_rm(e, 1, 0, 0xc7, 0, e_mem(J_VP, VP(jit_link)));
     e32(e, 0);
     e_jmp_to(e, t->j->exit);
-    while ((e->at & 15) != 12)
+    while ((e->at & 15) != 12 && !e->full)
         e8(e, 0xcc);
     e32(e, out);
     t->head = e->at;
