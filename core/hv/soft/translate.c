@@ -358,7 +358,7 @@ static void jump_to(struct tr *t, uint32_t rel_at, int64_t off)
     if (same_page) {
         if (!rel_at)
             rel_at = e_jmp(e);
-        while (e->at & 7)
+        while ((e->at & 7) && !e->full)
             e8(e, 0xcc);
         struct jit_link link = {
             .phys = (t->b->phys & ~4095ull) + (uint64_t)off, .rel_at = rel_at, .mode = t->b->mode};
@@ -466,7 +466,7 @@ static void call_handler(struct tr *t, unsigned k)
         pair[0].disp += (int32_t)t->page_off;
     clobber_flags(t, true);
     uint32_t over = e_jmp(e);
-    while (e->at & 7)
+    while ((e->at & 7) && !e->full)
         e8(e, 0xcc);
     uint32_t at = e->at;
     e_bytes(e, pair, sizeof pair);
