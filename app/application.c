@@ -144,6 +144,17 @@ static void do_open(GSimpleAction *action, GVariant *parameter, gpointer data)
         vireo_application_open_console(self, vm);
 }
 
+static void do_settings(GSimpleAction *action, GVariant *parameter, gpointer data)
+{
+    VireoApplication *self = data;
+    g_application_activate(data);
+    VireoVm *vm = self->library
+                      ? vireo_library_find(self->library, g_variant_get_string(parameter, NULL))
+                      : NULL;
+    if (vm && vireo_vm_get_config(vm))
+        vireo_application_open_settings(self, vm, self->window);
+}
+
 static void do_preferences(GSimpleAction *action, GVariant *parameter, gpointer data)
 {
     VireoApplication *self = data;
@@ -186,8 +197,13 @@ static void do_quit(GSimpleAction *action, GVariant *parameter, gpointer data)
 }
 
 static const GActionEntry entries[] = {
-    {"new", do_new},           {"open", do_open, "s"},      {"preferences", do_preferences},
-    {"why-slow", do_why_slow}, {"shortcuts", do_shortcuts}, {"about", do_about},
+    {"new", do_new},
+    {"open", do_open, "s"},
+    {"settings", do_settings, "s"},
+    {"preferences", do_preferences},
+    {"why-slow", do_why_slow},
+    {"shortcuts", do_shortcuts},
+    {"about", do_about},
     {"quit", do_quit},
 };
 

@@ -44,6 +44,10 @@ static gboolean is_shown(gpointer item, gpointer data)
 
 static int by_name(gconstpointer a, gconstpointer b, gpointer data)
 {
+    gboolean bad_a = !vireo_vm_get_config((VireoVm *)(uintptr_t)a);
+    gboolean bad_b = !vireo_vm_get_config((VireoVm *)(uintptr_t)b);
+    if (bad_a != bad_b)
+        return bad_a - bad_b;
     return g_utf8_collate(vireo_vm_get_name((VireoVm *)(uintptr_t)a),
                           vireo_vm_get_name((VireoVm *)(uintptr_t)b));
 }

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Opens every window and page; whatever takes the keyboard has a name; pictures for people to look at."""
+import os
+import sys
+
+import ui
+import vireo
+
+LANG = os.environ["LC_ALL"].split(".")[0].split("_")[0]
+NAMELESS_OK = {"panel", "filler", "scroll pane", "viewport", "list", "scroll bar", "page tab list", "window", "form"}
+problems = []
+_ = __import__("gettext").translation("vireo", os.environ["VIREO_LOCALEDIR"], fallback=True).gettext
+
+
+def check_names(where):
+    for n, _depth in ui.walk(ui.app()):
+        try:
+            s = n.get_state_set()
+            role = n.get_role_name()
+            if (s.contains(ui.Atspi.StateType.FOCUSABLE) and ui.showing(n) and not n.get_name()
+                    and role not in NAMELESS_OK):
+                parent = n.get_parent()
+                problems.append(f"{where}: a {role} without a name in "
+                                f"{parent.get_role_name()} “{parent.get_name()}”")
+        except Exception:
+            continue
+
+
+def look(name):
+    vireo.shot(f"{name}-{LANG}{os.environ.get('VIREO_SHOT_TAG', '')}")
+    check_names(name)
+
+
+def action(name, target=None):
+    """Activates an action of the application from outside, as the shell does."""
+    args = [f"<'{target}'>"] if target else []
+    import subprocess
+    subprocess.run(["gdbus", "call", "--session", "-d", "org.vireo.Vireo", "-o", "/org/vireo/Vireo",
+                    "-m", "org.freedesktop.Application.ActivateAction", name,
+                    "[" + ", ".join(args) + "]", "{}"], check=True, capture_output=True)
+
+
+def close(title):
+    ui.focus(title)
+    ui.xdo("key", "Escape")
+    ui.wait(lambda: ui.find(title, "frame") is None and ui.find(title, "dialog") is None,
+            f"“{title}” to close", 10)
+
+
+vm = vireo.ctl("create", "Debian 12", "--memory", "2G", "disk0.path=" + vireo.DIR + "/none.raw",
+               "disk1.media=dvd", "disk1.slot=1", "machine.notes=Test")
+other = vireo.ctl("create", "Running one")
+bad = vireo.ctl("create", "Bad")
+open(f"{vireo.STORE}/{bad}/machine.ini", "w").write("junk")
+app = vireo.start()
+ui.press(_("Start %s") % "Running one", "push button")
+vireo.logged(other, "state running")
+look("library")
+
+action("new")
+ui.need(_("What is in it?"), "label")
+look("wizard-1-source")
+for page, label in [("2-gallery", "Choose a system"), ("3-name", "Name and place"),
+                    ("4-hardware", "Hardware"), ("5-summary", "Ready to create")]:
+    if page == "3-name":
+        ui.click(ui.need(_("Password"), "text"), _("New Virtual Machine"))
+        ui.xdo("type", "secret")
+    ui.press(_("Next"), "push button")
+    ui.need(_(label), "label")
+    look("wizard-" + page)
+ui.xdo("key", "Escape", "key", "Escape", "key", "Escape", "key", "Escape", "key", "Escape")
+ui.wait(lambda: ui.find(_("New Virtual Machine"), "frame") is None, "the wizard to close")
+
+action("preferences")
+ui.need(_("Preferences"))
+look("preferences")
+ui.xdo("key", "Escape")
+action("why-slow")
+look("why-slow")
+ui.xdo("key", "alt+F4")
+action("about")
+look("about")
+ui.xdo("key", "Escape")
+action("shortcuts")
+look("shortcuts")
+ui.xdo("key", "Escape")
+action("open", other)
+ui.window_id("^Running one$")
+ui.need(_("Screen of the virtual machine"))
+look("console")
+ui.press(_("Checkpoint"), "push button")
+ui.press(_("Checkpoints"))
+look("checkpoints")
+ui.press(_("Turn Off"), "push button")
+ui.need(_("Turn Off “%s”?") % "Running one", "label")
+look("ask-turn-off")
+ui.xdo("key", "Escape")
+action("settings", vm)
+ui.need(_("Virtual processors"), "label")
+look("settings-machine")
+for page in ["Disks", "Network", "Console", "Management"]:
+    ui.click(ui.need(_(page), "push button", ui.find(_("Settings of %s") % "Debian 12", "frame")),
+             _("Settings of %s") % "Debian 12")
+    look("settings-" + page.lower())
+vireo.stop(app)
+for p in sorted(set(problems)):
+    print(p, file=sys.stderr)
+sys.exit(bool(problems))
