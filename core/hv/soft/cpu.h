@@ -209,8 +209,10 @@ struct soft_vp {
     bool delivering; /* an exception or interrupt is being delivered */
     uint8_t exc_vector, deliver_vector;
     uint32_t exc_error;
+    bool entered; /* the instruction at work entered a handler */
     bool stopped; /* by soft_stop: the run ends */
-    bool nmi_blocked, nmi_pending;
+    bool nmi_blocked;
+    uint8_t nmi_pending; /* 0 to 2 */
     unsigned pauses;     /* PAUSEs since the last yield */
     uint64_t far_sp;     /* scratch of far calls */
     uint8_t shadow;      /* 1 STI, 2 MOV SS: holds for one instruction */

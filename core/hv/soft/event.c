@@ -291,6 +291,8 @@ void soft_deliver(struct soft_vp *vp, enum soft_event kind, unsigned vector, boo
     vp->deliver_vector = kind == EVENT_FAULT ? (uint8_t)vector : 0xff;
     vp->ext = kind <= EVENT_HARDWARE;
     vp->shadow = 0;
+    vp->activity = HV_VP_RUNNING; /* a trap after HLT ends it */
+    vp->entered = true;
     if (kind == EVENT_INT && (vp->eflags & FL_VM)) {
         if (vme_redirects(vp, vector)) {
             deliver_real(vp, vector, back, 0);

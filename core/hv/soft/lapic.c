@@ -294,7 +294,7 @@ static void receive(struct soft_lapic *l, const struct message *m)
         if (listens(l))
             soft_lapic_fixed(l, m->vector, m->level);
         break;
-    case MODE_NMI: soft_attention(s, vp, ATTN_NMI); break;
+    case MODE_NMI: soft_send_nmi(s, vp); break;
     case MODE_INIT: soft_attention(s, vp, ATTN_INIT); break;
     case MODE_SIPI:
         atomic_store(&s->mail[vp].sipi, m->vector);

@@ -24,6 +24,12 @@ void soft_attention(struct soft *s, unsigned vp, uint32_t what)
     }
 }
 
+void soft_send_nmi(struct soft *s, unsigned vp)
+{
+    atomic_fetch_add(&s->mail[vp].nmis, 1);
+    soft_attention(s, vp, ATTN_NMI);
+}
+
 static void post_written(struct soft *s, unsigned vp, uint64_t gpa, uint64_t len)
 {
     struct soft_mail *m = &s->mail[vp];

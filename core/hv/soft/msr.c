@@ -107,6 +107,11 @@ enum {
 #define MSR_GS_BASE 0xc0000101u
 #define MSR_KERNEL_GS 0xc0000102u
 #define MSR_TSC_AUX 0xc0000103u
+#define MSR_K7_EVENTS 0xc0010000u /* 4 selectors, 4 counters: they count nothing */
+#define MSR_K7_SYSCFG 0xc0010010u
+#define MSR_K7_HWCR 0xc0010015u
+#define MSR_AMD_LS_CFG 0xc0011020u
+#define MSR_AMD_DE_CFG 0xc0011029u /* bit 1: LFENCE serialises */
 
 static bool canonical(uint64_t v)
 {
@@ -233,6 +238,10 @@ bool soft_rdmsr(struct soft_vp *vp, uint32_t msr, uint64_t *v)
     }
     if (msr >= 0x800 && msr < 0x900)
         return soft_lapic_rdmsr(vp->lapic, msr, v);
+    if (vp->soft->amd && msr - MSR_K7_EVENTS < 8) {
+        *v = 0;
+        return true;
+    }
     switch (msr) {
     case MSR_TSC: *v = soft_tsc(vp); return true;
     case MSR_APIC_BASE: *v = soft_lapic_base(vp->lapic); return true;
@@ -246,6 +255,10 @@ bool soft_rdmsr(struct soft_vp *vp, uint32_t msr, uint64_t *v)
     case MSR_DEBUGCTL: *v = vp->debugctl; return true;
     case MSR_PAT: *v = vp->pat; return true;
     case MSR_EFER: *v = vp->efer; return true;
+    case MSR_K7_SYSCFG:
+    case MSR_K7_HWCR:
+    case MSR_AMD_LS_CFG:
+    case MSR_AMD_DE_CFG: *v = msr == MSR_AMD_DE_CFG ? 2 : 0; return vp->soft->amd;
     default: return upcall_rdmsr(vp, msr, v);
     }
 }
@@ -264,6 +277,8 @@ bool soft_wrmsr(struct soft_vp *vp, uint32_t msr, uint64_t v)
         return write_mtrr(vp, msr, p, v);
     if (msr >= 0x800 && msr < 0x900)
         return soft_lapic_wrmsr(vp->lapic, msr, v);
+    if (vp->soft->amd && msr - MSR_K7_EVENTS < 8)
+        return true;
     switch (msr) {
     case MSR_TSC:
         now = soft_tsc(vp);
@@ -282,6 +297,10 @@ bool soft_wrmsr(struct soft_vp *vp, uint32_t msr, uint64_t v)
     case MSR_DEBUGCTL: vp->debugctl = v & 0; return !(v & ~3ull);
     case MSR_PAT: return write_pat(vp, v);
     case MSR_EFER: return write_efer(vp, v);
+    case MSR_K7_SYSCFG:
+    case MSR_K7_HWCR:
+    case MSR_AMD_LS_CFG:
+    case MSR_AMD_DE_CFG: return vp->soft->amd;
     default: return upcall_wrmsr(vp, msr, v);
     }
 }

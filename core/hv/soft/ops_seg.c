@@ -553,6 +553,8 @@ OP(into)
 OP(int1)
 {
     vp->rip = soft_insn_rip(vp, i);
+    vp->dr6 |= vp->db_pending & 15; /* held off by a MOV SS before it */
+    vp->db_pending = 0;
     soft_deliver(vp, EVENT_HARDWARE, EXC_DB, false, 0, vp->rip + i->len);
 }
 

@@ -272,6 +272,18 @@ static void flat_switch(struct soft_vp *vp, uint64_t cs_sel, uint64_t ss_sel, un
     soft_set_cs(vp, &cs, cpl);
 }
 
+/* SYSCALL and SYSRET trap at once if TF is set when they end. */
+static void syscall_end(struct soft_vp *vp)
+{
+    vp->entered = true;
+    soft_update_mode(vp);
+    if (vp->eflags & FL_TF) {
+        vp->dr6 |= 0x4000;
+        soft_raise(vp, NULL, EXC_DB);
+    }
+    soft_chain(vp);
+}
+
 OP(syscall)
 {
     bool from64 = vp->code == SOFT_MODE64;
@@ -293,8 +305,7 @@ OP(syscall)
     }
     vp->eflags = (uint32_t)(fl & ~(uint64_t)(FL_ARITH | FL_RF)) | 2;
     soft_set_arith(vp, fl);
-    soft_update_mode(vp);
-    soft_chain(vp);
+    syscall_end(vp);
 }
 
 OP(sysret)
@@ -316,8 +327,7 @@ OP(sysret)
     }
     vp->rip = to64 ? to : (uint32_t)to;
     flat_switch(vp, (to64 ? sel + 16 : sel) | 3, (sel + 8) | 3, 3, to64);
-    soft_update_mode(vp);
-    soft_chain(vp);
+    syscall_end(vp);
 }
 
 OP(sysenter)

@@ -42,6 +42,14 @@ static void take_sipi(struct soft_vp *vp)
     soft_set_cs(vp, &cs, 0);
 }
 
+/* One NMI may wait while another is served; two that came since the last look are one each. */
+static void take_nmis(struct soft_vp *vp)
+{
+    unsigned n = atomic_exchange(&vp->soft->mail[vp->index].nmis, 0) + vp->nmi_pending;
+    unsigned most = vp->nmi_blocked ? 1 : 2;
+    vp->nmi_pending = (uint8_t)(n < most ? n : most);
+}
+
 static int external_vector(struct soft_vp *vp)
 {
     int v = soft_lapic_base(vp->lapic) & 0x800 ? soft_lapic_ack(vp->lapic) : -1;
@@ -58,7 +66,7 @@ static int external_vector(struct soft_vp *vp)
 static void deliver_events(struct soft_vp *vp)
 {
     if (vp->nmi_pending && !vp->nmi_blocked && !vp->shadow) {
-        vp->nmi_pending = false;
+        vp->nmi_pending--;
         vp->nmi_blocked = true;
         vp->activity = HV_VP_RUNNING;
         soft_deliver_interrupt(vp, EXC_NMI);
@@ -83,7 +91,7 @@ static bool attend(struct soft_vp *vp)
         ATTN_INTR | ATTN_EXTINT | ATTN_SELF | ATTN_NMI | ATTN_INIT | ATTN_SIPI | ATTN_KICK;
     what = atomic_fetch_and(&vp->attn, ~mine);
     if (what & ATTN_NMI)
-        vp->nmi_pending = true;
+        take_nmis(vp);
     if (what & ATTN_INIT)
         soft_reset_vp(vp, true);
     if (what & ATTN_SIPI)
@@ -149,11 +157,12 @@ static void step(struct soft_vp *vp)
     atomic_fetch_or(&vp->attn, ATTN_SELF);
     vp->db_pending = vp->db_saved;
     vp->db_saved = 0;
+    vp->entered = false;
     enter(vp, b);
     uint64_t hits = vp->db_pending;
     vp->db_pending = 0;
     soft_update_mode(vp);
-    if (trace)
+    if (trace && !vp->entered) /* INT n and SYSCALL leave no single step behind */
         hits |= 0x4000;
     if (!hits)
         return;

@@ -216,7 +216,7 @@ static void soft_interrupt(void *b, unsigned vp, uint8_t vector)
 
 static void soft_nmi(void *b, unsigned vp)
 {
-    soft_attention(b, vp, ATTN_NMI);
+    soft_send_nmi(b, vp);
 }
 
 static void soft_extint(void *b, bool asserted)

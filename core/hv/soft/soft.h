@@ -49,6 +49,7 @@ struct soft_mail {
     struct soft_range written[SOFT_MAIL]; /* bytes that were overwritten */
     uint64_t protect[SOFT_MAIL];          /* pages that now hold code: drop write rights */
     _Atomic uint8_t sipi;
+    _Atomic unsigned nmis; /* arrived, not yet taken */
     _Atomic bool asleep;
     _Atomic bool inside; /* may hold host pointers into guest memory */
     pthread_cond_t left;
@@ -100,6 +101,7 @@ void soft_code_protect(struct soft *s, struct soft_vp *self, uint64_t page);
 void soft_mail_take(struct soft_vp *vp);
 /* The VPs in the mask drop their translations before this returns. Not from inside. */
 void soft_flush_others(struct soft *s, uint64_t mask);
+void soft_send_nmi(struct soft *s, unsigned vp);
 void soft_attention(struct soft *s, unsigned vp, uint32_t what);
 /* The host wrote to memory. */
 void soft_host_wrote(struct soft *s, uint64_t gpa, uint64_t len);

@@ -203,7 +203,8 @@ void soft_reset_vp(struct soft_vp *vp, bool init)
         s.gpr[HV_RDX] = 0x600;
         set_regs(vp, &s);
         vp->efer = 0;
-        vp->nmi_pending = vp->nmi_blocked = vp->exc_pending = false;
+        vp->nmi_pending = 0;
+        vp->nmi_blocked = vp->exc_pending = false;
         vp->shadow = 0;
         vp->activity = base & 0x100 ? HV_VP_RUNNING : HV_VP_INIT_RECEIVED;
         settle(vp);
