@@ -291,12 +291,15 @@ static bool add_socket(scmp_filter_ctx f, int family)
                             SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)family)) == 0;
 }
 
-/* Every ioctl but those that put keys into a terminal. */
+/* Every ioctl but those that put keys into a terminal: TIOCSTI, TIOCLINUX and, for that the filter
+ * cannot say "between", most of what lies between them. */
 static bool add_ioctl(scmp_filter_ctx f)
 {
     enum { LINUX_TIOCLINUX = 0x541c };
     return seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1, SCMP_A1(SCMP_CMP_LT, TIOCSTI)) ==
                0 &&
+           seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
+                            SCMP_A1(SCMP_CMP_EQ, FIONREAD)) == 0 &&
            seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
                             SCMP_A1(SCMP_CMP_GT, LINUX_TIOCLINUX)) == 0;
 }
