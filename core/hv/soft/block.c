@@ -6,7 +6,7 @@
 #include "core/hv/soft/jit.h"
 #include "core/hv/soft/soft.h"
 
-enum { HASH_BITS = 14, PAGE_HASH_BITS = 12 };
+enum { HASH_BITS = 16, PAGE_HASH_BITS = 12 };
 
 struct soft_cache {
     struct block *hash[1 << HASH_BITS];

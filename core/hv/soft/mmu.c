@@ -22,6 +22,10 @@ struct soft_mmu_state {
     struct soft_tlbe tlb[SOFT_MMU_KINDS][SOFT_TLB_SIZE];
     struct soft_tlbe none[SOFT_TLB_SIZE]; /* in use while every access must be looked at (#AC) */
     struct soft_fetch fetch[SOFT_FETCH_SIZE];
+    /* Pages that code was fetched from since the last flush of jumps, as two filters: small pages
+     * by number modulo 4096, large ones by 2 MiB number modulo 64. An INVLPG elsewhere concerns no
+     * jump. */
+    uint64_t fetched[64], fetched_large;
     uint64_t large; /* a bit for each (2 MiB number modulo 64) that has large-page entries */
     uint8_t rmw[16];
     uint64_t rmw_lin, rmw_phys;
@@ -29,8 +33,8 @@ struct soft_mmu_state {
 };
 
 struct xlat {
-    uint64_t phys; /* of the byte asked for */
-    bool write, global, large;
+    uint64_t phys;                   /* of the byte asked for */
+    bool write, global, large, huge; /* huge: 4 MiB, 1 GiB */
 };
 
 static void tlb_clear(struct soft_vp *vp)
@@ -92,13 +96,33 @@ void soft_mmu_update(struct soft_vp *vp)
     vp->tlb = checks_alignment(vp) ? vp->mmu_state->none : vp->mmu_state->tlb[vp->mmu];
 }
 
+static void flush_jumps(struct soft_vp *vp)
+{
+    memset(vp->mmu_state->fetched, 0, sizeof vp->mmu_state->fetched);
+    vp->mmu_state->fetched_large = 0;
+    soft_jump_flush(vp);
+}
+
+static void note_fetched(struct soft_mmu_state *m, uint64_t lin, const struct xlat *x)
+{
+    m->fetched[lin >> 18 & 63] |= 1ull << (lin >> 12 & 63);
+    if (x->large)
+        m->fetched_large |= x->huge ? ~0ull : 1ull << (lin >> 21 & 63);
+}
+
+static bool was_fetched(const struct soft_mmu_state *m, uint64_t lin)
+{
+    return (m->fetched[lin >> 18 & 63] >> (lin >> 12 & 63) & 1) ||
+           (m->fetched_large >> (lin >> 21 & 63) & 1);
+}
+
 void soft_flush_tlb(struct soft_vp *vp, bool global)
 {
     if (global || vp->tlb_gen >= 4094)
         tlb_clear(vp);
     else
         vp->tlb_gen++;
-    soft_jump_flush(vp);
+    flush_jumps(vp);
 }
 
 void soft_flush_page(struct soft_vp *vp, uint64_t lin)
@@ -116,7 +140,8 @@ void soft_flush_page(struct soft_vp *vp, uint64_t lin)
                 t->rtag = t->wtag = SOFT_TLB_NONE;
         }
     }
-    soft_jump_flush(vp);
+    if (was_fetched(m, lin))
+        flush_jumps(vp);
 }
 
 /* Whether any entry let this VP write to the page; from now on none does. */
@@ -311,6 +336,7 @@ static bool translate(struct soft_vp *vp, uint64_t lin, enum access acc, enum so
         x->write = ((leaf & PTE_D) || acc == ACC_WRITE) && permitted(vp, view, ACC_WRITE, all, nx);
         x->global = (leaf & PTE_G) && (vp->cr4 & CR4_PGE);
         x->large = w.mask > 0xfff;
+        x->huge = w.mask > 0x1fffff;
         return true;
     }
 }
@@ -656,6 +682,7 @@ const uint8_t *soft_fetch_page(struct soft_vp *vp, uint64_t lin, uint64_t *phys)
     }
     const uint8_t *host = r->host + ((x.phys & PAGE_BITS) - r->gpa);
     *f = (struct soft_fetch){page, key, *phys, host};
+    note_fetched(vp->mmu_state, lin, &x);
     return host;
 }
 
