@@ -136,6 +136,30 @@ static void on_cancelled(GCancellable *cancellable, GSubprocess *process)
     g_subprocess_send_signal(process, SIGTERM);
 }
 
+/* What the builder (data/gallery/build-debian) says, for translators. */
+static const char *const builder_texts[] G_GNUC_UNUSED = {
+    N_("Looking for packages"),
+    N_("Fetching packages"),
+    N_("Unpacking packages"),
+    N_("Installing packages"),
+    N_("Packing the system"),
+    N_("Setting up the system"),
+    N_("Writing the disk"),
+    N_("Writing the boot loader"),
+    N_("Done"),
+    N_("A program is missing. Install mmdebstrap, e2fsprogs, dosfstools, mtools and fdisk."),
+    N_("Your account may not build systems yet. Ask the administrator to install the package "
+       "uidmap and to give it subordinate ids (usermod --add-subuids and --add-subgids)."),
+    N_("The packages could not be fetched: Debian's server cannot be reached. Check the network "
+       "and try again."),
+    N_("There is not enough room on the disk."),
+    N_("The packages could not be installed."),
+    N_("The disk is too small for this system."),
+    N_("The system could not be set up."),
+    N_("The disk could not be written."),
+    N_("The boot loader could not be written."),
+};
+
 /* Lines "PERCENT text" are progress, "error text" is for the person. */
 static void take_line(Build *b, const char *line)
 {

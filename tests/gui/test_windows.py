@@ -6,7 +6,7 @@ import sys
 import ui
 import vireo
 
-LANG = os.environ["LC_ALL"].split(".")[0].split("_")[0]
+LANG = os.environ.get("LANGUAGE", "en")
 NAMELESS_OK = {"panel", "filler", "scroll pane", "viewport", "list", "scroll bar", "page tab list", "window", "form"}
 problems = []
 _ = __import__("gettext").translation("vireo", os.environ["VIREO_LOCALEDIR"], fallback=True).gettext
@@ -65,7 +65,7 @@ for page, label in [("2-gallery", "Choose a system"), ("3-name", "Name and place
     if page == "3-name":
         ui.click(ui.need(_("Password"), "text"), _("New Virtual Machine"))
         ui.xdo("type", "secret")
-    ui.press(_("Next"), "push button")
+    ui.press(_("_Next").replace("_", ""), "push button")
     ui.need(_(label), "label")
     look("wizard-" + page)
 ui.xdo("key", "Escape", "key", "Escape", "key", "Escape", "key", "Escape", "key", "Escape")
