@@ -246,7 +246,7 @@ static unsigned bytes_of(unsigned size)
 /* Near branches and stack operations default to 64 bits in 64-bit code. */
 static unsigned size64(const struct dec *d)
 {
-    return is64(d) ? (d->opsz ? 1 : 3) : d->osize;
+    return is64(d) ? (d->opsz && !(d->rex & 8) ? 1 : 3) : d->osize;
 }
 
 static unsigned branch_size(const struct dec *d)
@@ -810,7 +810,7 @@ static void map_0f(struct dec *d)
     case 0xc3: {
         unsigned size = d->rex & 8 ? 3 : 2;
         modrm(d);
-        form_e(d, size, NULL, soft_mov_mr[size]);
+        form_e(d, size, NULL, d->rep || d->opsz ? NULL : soft_mov_mr[size]);
         break;
     }
     case 0xc7: group9(d); break;

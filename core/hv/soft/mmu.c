@@ -30,6 +30,11 @@ struct soft_mmu_state {
     uint8_t rmw[16];
     uint64_t rmw_lin, rmw_phys;
     bool rmw_buffered;
+    /* An operand over two pages of memory: the parts, while soft.split_lock is held. */
+    bool split;
+    uint8_t *part[2];
+    uint64_t part_phys[2];
+    bool part_code[2];
 };
 
 struct xlat {
@@ -553,9 +558,11 @@ static void write_view(struct soft_vp *vp, const struct insn *i, enum soft_mmu v
     uint64_t phys;
     bool code;
     unsigned first = 0x1000 - (lin & 0xfff);
-    if (first < size) /* both pages must be writable before either is written */
+    if (first < size) { /* both pages must be writable before either is written */
+        look(vp, i, lin, ACC_WRITE, view, &phys, &code);
         look(vp, i, soft_long_mode(vp) ? lin + first : (lin + first) & 0xffffffffu, ACC_WRITE, view,
              &phys, &code);
+    }
     while (size) {
         unsigned n = 0x1000 - (lin & 0xfff);
         n = n < size ? n : size;
@@ -606,33 +613,73 @@ void soft_probe_write(struct soft_vp *vp, const struct insn *i, uint64_t lin, un
              vp->mmu, &phys, &code);
 }
 
+/*
+ * Locked operations over a page border take one lock for the whole machine; whoever touches the
+ * same operand so crosses the border too. Nothing can fault between this and the commit.
+ */
+static void *rmw_split(struct soft_vp *vp, const struct insn *i, uint64_t lin, unsigned size)
+{
+    struct soft_mmu_state *m = vp->mmu_state;
+    unsigned first = 0x1000 - (lin & 0xfff);
+    uint64_t next = soft_long_mode(vp) ? lin + first : (uint32_t)(lin + first);
+    m->part[0] = look(vp, i, lin, ACC_WRITE, vp->mmu, &m->part_phys[0], &m->part_code[0]);
+    m->part[1] = look(vp, i, next, ACC_WRITE, vp->mmu, &m->part_phys[1], &m->part_code[1]);
+    m->split = m->part[0] && m->part[1];
+    m->rmw_buffered = true;
+    if (!m->split) {
+        read_view(vp, i, vp->mmu, lin, m->rmw, size);
+        return m->rmw;
+    }
+    pthread_mutex_lock(&vp->soft->split_lock);
+    memcpy(m->rmw, m->part[0], first);
+    memcpy(m->rmw + first, m->part[1], size - first);
+    return m->rmw;
+}
+
+static void commit_split(struct soft_vp *vp, unsigned size)
+{
+    struct soft_mmu_state *m = vp->mmu_state;
+    unsigned first = 0x1000 - (m->rmw_lin & 0xfff);
+    memcpy(m->part[0], m->rmw, first);
+    memcpy(m->part[1], m->rmw + first, size - first);
+    m->split = false;
+    pthread_mutex_unlock(&vp->soft->split_lock);
+    if (m->part_code[0])
+        soft_code_written(vp->soft, vp, m->part_phys[0], first);
+    if (m->part_code[1])
+        soft_code_written(vp->soft, vp, m->part_phys[1], size - first);
+}
+
 void *soft_rmw_slow(struct soft_vp *vp, const struct insn *i, uint64_t lin, unsigned size)
 {
     struct soft_mmu_state *m = vp->mmu_state;
     bool code;
     vp->cur = i;
     align_check(vp, i, lin, size);
-    watch(vp, lin, size, true);
-    uint64_t db = vp->db_pending;
-    vp->db_pending = 0; /* should a fault follow */
-    uint8_t *host = look(vp, i, lin, ACC_WRITE, vp->mmu, &m->rmw_phys, &code);
     m->rmw_lin = lin;
-    m->rmw_buffered = !host || (lin & 0xfff) + size > 0x1000;
-    if (m->rmw_buffered) {
-        soft_probe_write(vp, i, lin, size);
-        read_view(vp, i, vp->mmu, lin, m->rmw, size);
-        host = m->rmw;
-    } else if (!code) {
-        m->rmw_phys = SOFT_TLB_NONE;
+    uint8_t *host;
+    if ((lin & 0xfff) + size > 0x1000) {
+        host = rmw_split(vp, i, lin, size);
+    } else {
+        host = look(vp, i, lin, ACC_WRITE, vp->mmu, &m->rmw_phys, &code);
+        m->rmw_buffered = !host;
+        if (!host) {
+            read_view(vp, i, vp->mmu, lin, m->rmw, size);
+            host = m->rmw;
+        } else if (!code) {
+            m->rmw_phys = SOFT_TLB_NONE;
+        }
     }
-    vp->db_pending = db;
+    watch(vp, lin, size, true);
     return host;
 }
 
 void soft_rmw_commit(struct soft_vp *vp, const struct insn *i, unsigned size)
 {
     struct soft_mmu_state *m = vp->mmu_state;
-    if (m->rmw_buffered)
+    if (m->split)
+        commit_split(vp, size);
+    else if (m->rmw_buffered)
         write_view(vp, i, vp->mmu, m->rmw_lin, m->rmw, size);
     else if (m->rmw_phys != SOFT_TLB_NONE)
         soft_code_written(vp->soft, vp, m->rmw_phys, size);

@@ -525,14 +525,14 @@ OP(clts)
 
 static void debug_checks(struct soft_vp *vp, const struct insn *i, unsigned *n)
 {
+    if (*n > 7)
+        soft_raise(vp, i, EXC_UD);
     need_cpl0(vp, i);
     if (*n == 4 || *n == 5) {
         if (vp->cr4 & CR4_DE)
             soft_raise(vp, i, EXC_UD);
         *n += 2;
     }
-    if (*n > 7)
-        soft_raise(vp, i, EXC_UD);
     if (vp->dr7 & 0x2000) {
         vp->dr6 |= 0x2000;
         soft_raise(vp, i, EXC_DB);
