@@ -235,7 +235,6 @@ bool vhd_set_parent(struct image *img, const char *path, const char *absolute,
     if (!vhd_build_parent(&h, path, absolute, id, get_be32(&h.parent_timestamp), at + sizeof h,
                           &data, &len, e))
         return false;
-    AUTO(buf) owner = data;
     vhd_seal_header(&h);
     struct vhd_footer f = v->footer;
     put_be64(&f.header_offset, at);
@@ -245,6 +244,7 @@ bool vhd_set_parent(struct image *img, const char *path, const char *absolute,
         rc = sfile_write(img->file, at, &h, sizeof h);
     if (rc == 0)
         rc = sfile_write(img->file, at + sizeof h, data, len);
+    free(data);
     if (rc == 0)
         rc = sfile_flush(img->file);
     if (rc == 0) {

@@ -38,8 +38,8 @@ static bool read_header(struct vhdx *v, unsigned i, struct vhdx_header *h)
 
 static bool choose_header(struct vhdx *v, err *e)
 {
-    struct vhdx_header *h = calloc(2, sizeof *h);
-    AUTO(buf) owner = h;
+    AUTO(buf) mem = calloc(2, sizeof(struct vhdx_header));
+    struct vhdx_header *h = mem;
     if (!h)
         return err_set(e, ERR_NO_MEMORY, "Not enough memory to open %s", NAME(v));
     bool ok[2] = {read_header(v, 0, &h[0]), read_header(v, 1, &h[1])};

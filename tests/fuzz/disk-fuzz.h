@@ -16,6 +16,8 @@
 #include "core/storage/format.h"
 #include "core/storage/tool.h"
 
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
 struct input {
     const uint8_t *p;
     size_t left;
