@@ -72,15 +72,16 @@ TRAP(x_step_syscall_like, "pushfq; orl $0x100, (%rsp); popfq; movl $5, %eax");
 #define EXT(name) extern char name##_at[];
 EXT(x_div0)
 EXT(x_div_overflow)
-EXT(x_idiv_min) EXT(x_ud2) EXT(x_lock_mov) EXT(x_lea_reg) EXT(x_old_pusha) EXT(x_gp_noncanonical)
-    EXT(x_gp_null_cs) EXT(x_gp_selector) EXT(x_gp_ss_null3) EXT(x_gp_wrmsr) EXT(x_gp_rdmsr)
-        EXT(x_gp_cr4) EXT(x_gp_cr0) EXT(x_gp_cr8) EXT(x_gp_sse_align) EXT(x_gp_long)
-            EXT(x_ss_noncanonical) EXT(x_pf_read) EXT(x_pf_write) EXT(x_pf_rmw) EXT(x_nm_ts)
-                EXT(x_nm_em) EXT(x_nm_sse) EXT(x_ud_em) EXT(x_ud_osfxsr) EXT(x_nm_wait) EXT(x_mf)
-                    EXT(x_xm) EXT(x_xm_ud) EXT(x_mxcsr) EXT(x_int_gate) EXT(x_int_limit) EXT(x_np)
-                        EXT(x_ss_np) EXT(x_jmp_noncanonical) EXT(x_pf_fetch) EXT(x_cmpxchg16b)
-                            EXT(x_into) EXT(x_fxsave) EXT(x_int3) EXT(x_int_3) EXT(x_int1)
-                                EXT(x_step) EXT(x_step_syscall_like)
+EXT(x_idiv_min)
+EXT(x_ud2) EXT(x_lock_mov) EXT(x_lea_reg) EXT(x_old_pusha) EXT(x_gp_noncanonical) EXT(x_gp_null_cs)
+    EXT(x_gp_selector) EXT(x_gp_ss_null3) EXT(x_gp_wrmsr) EXT(x_gp_rdmsr) EXT(x_gp_cr4)
+        EXT(x_gp_cr0) EXT(x_gp_cr8) EXT(x_gp_sse_align) EXT(x_gp_long) EXT(x_ss_noncanonical)
+            EXT(x_pf_read) EXT(x_pf_write) EXT(x_pf_rmw) EXT(x_nm_ts) EXT(x_nm_em) EXT(x_nm_sse)
+                EXT(x_ud_em) EXT(x_ud_osfxsr) EXT(x_nm_wait) EXT(x_mf) EXT(x_xm) EXT(x_xm_ud)
+                    EXT(x_mxcsr) EXT(x_int_gate) EXT(x_int_limit) EXT(x_np) EXT(x_ss_np)
+                        EXT(x_jmp_noncanonical) EXT(x_pf_fetch) EXT(x_cmpxchg16b) EXT(x_into)
+                            EXT(x_fxsave) EXT(x_int3) EXT(x_int_3) EXT(x_int1) EXT(x_step)
+                                EXT(x_step_syscall_like)
 
                                     static const struct {
     const char *name;

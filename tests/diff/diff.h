@@ -63,7 +63,7 @@ struct diff_case {
     uint16_t code_len;
     uint8_t code[DIFF_CODE_MAX]; /* at state.rip (linear) */
     uint64_t undefined_flags;    /* not compared */
-    bool fip_undefined;
+    unsigned quirks;             /* enum diff_quirk of all instructions */
     struct diff_state s;
     uint32_t data_pick; /* which of the data pools fills the data pages */
 };
@@ -86,11 +86,18 @@ const uint8_t *diff_ro_pool(void);            /* DIFF_RO_BYTES */
 uint64_t diff_rng(uint64_t *state);
 
 /* ---- scan.c ---- */
+/* Where processors differ in the order of an instruction's faults. */
+enum diff_quirk {
+    DIFF_QUIRK_ORDER = 1, /* CMPS, FXRSTOR, environments, MASKMOV: which fault, at which byte */
+    DIFF_QUIRK_CALL = 2,  /* near calls outside 64-bit mode: the push or the target first */
+    DIFF_QUIRK_POPA = 4,  /* registers popped before a fault */
+};
 struct diff_scan {
     bool refused;       /* not to be run: system-dependent, not deterministic, not offered */
     bool valid;         /* the rest is meaningful */
     uint64_t undefined; /* flags left undefined */
     bool branch;
+    unsigned quirks;
     bool has_modrm;
     uint8_t opcode_at; /* offset of the opcode's last byte */
     uint8_t modrm_at;

@@ -566,6 +566,7 @@ static void single(struct gen *g)
     c->insns = 1;
     c->insn_off[1] = c->code_len;
     c->undefined_flags = s.undefined;
+    c->quirks = s.quirks;
 }
 
 static void sequence(struct gen *g)
@@ -586,6 +587,7 @@ static void sequence(struct gen *g)
         }
         struct diff_scan s = make_insn(g);
         memcpy(c->code + n, g->b, g->n);
+        c->quirks |= s.quirks;
         if (s.branch) {
             branch_at[branches] = n + g->n;
             branch_imm[branches] = s.imm;

@@ -133,7 +133,11 @@ static bool refused_one(const struct bytes *b, uint8_t op, uint8_t modrm)
     case 0xc6:
     case 0xc7: return reg == 7; /* XABORT, XBEGIN */
     case 0xcd: return false;
-    case 0xff: return reg == 3 || reg == 5;
+    case 0x6c: /* with REP and a count of zero: permission checked or not */
+    case 0x6d:
+    case 0x6e:
+    case 0x6f: return b->rep || b->repne;
+    case 0xff: return reg == 3 || reg == 5 || (m64 && b->opsz && (reg == 2 || reg == 4));
     /* Processors differ in what a 16-bit operand size does to near branches in 64-bit mode. */
     case 0xe0: /* LOOPcc with REP prefixes: AMD looks at them */
     case 0xe1: return b->rep || b->repne || (m64 && b->opsz);
@@ -174,12 +178,15 @@ static bool refused_0f(const struct bytes *b, uint8_t op, uint8_t modrm)
     case 0x37:
     case 0x78:
     case 0x79:
+    case 0x7a:
+    case 0x7b:
     case 0xa1:
     case 0xa2:
     case 0xa9:
     case 0xb2:
     case 0xb4:
     case 0xb5:
+    case 0xb9: /* UD1: AMD looks at no modrm byte */
     case 0xff: return true;
     case 0xa0:
     case 0xa8: return !m64 && (b->mode == DIFF_16) == b->opsz;
@@ -382,6 +389,14 @@ struct diff_scan diff_scan(const uint8_t *p, size_t n, enum diff_mode mode, bool
                              : refused_3a(&b, op);
     if (s.map == 0 && op == 0xcd && imm == 0x80)
         s.refused = true;
+    if (s.map == 0)
+        s.quirks = (op == 0xa6 || op == 0xa7 ? DIFF_QUIRK_ORDER : 0) |
+                   (op == 0xe8 || (op == 0xff && reg == 2) ? DIFF_QUIRK_CALL : 0) |
+                   (op == 0x61 ? DIFF_QUIRK_POPA : 0);
+    if (s.map == 0 && (op == 0xd9 || op == 0xdd) && modrm < 0xc0 && (reg == 4 || reg == 6))
+        s.quirks = DIFF_QUIRK_ORDER;
+    if (s.map == 1 && (op == 0xae || op == 0xf7))
+        s.quirks = DIFF_QUIRK_ORDER;
     s.undefined = s.map == 0 ? undefined_one(op, reg, imm) : s.map == 1 ? undefined_0f(&b, op) : 0;
     return s;
 }

@@ -494,8 +494,18 @@ static void vector(struct dec *d, enum vec_map map, uint8_t op)
     };
     d->out->reg = d->regf;
     d->out->rm = d->rmf;
+    if (map == VEC_MAP_0F && op == 0xf7 && !mem(d)) { /* MASKMOV: memory at rDI */
+        address(d, HV_DS);
+        d->out->base = 8 * HV_RDI;
+        d->out->index = OFF_ZERO;
+    }
     const struct vec_op *v = soft_vec_lookup(&b);
     if (!v || !v->fn) {
+        bool imm =
+            map == VEC_MAP_0F3A ||
+            (map == VEC_MAP_0F && ((op >= 0x70 && op <= 0x73) || (op >= 0xc4 && op <= 0xc6)));
+        if (imm) /* fetched, though undefined */
+            get8(d);
         ud(d);
         return;
     }
@@ -621,9 +631,9 @@ static void mov_cr(struct dec *d, uint8_t op)
     d->out->imm8 = d->regf;
     switch (op) {
     case 0x20: set(d, soft_op_mov_cr); break;
-    case 0x21: set(d, soft_op_mov_dr); break;
+    case 0x21: set(d, d->regf < 8 ? soft_op_mov_dr : NULL); break;
     case 0x22: set_end(d, soft_op_mov_to_cr); break;
-    default: set_end(d, soft_op_mov_to_dr);
+    default: set_end(d, d->regf < 8 ? soft_op_mov_to_dr : NULL);
     }
 }
 
@@ -945,11 +955,9 @@ static void row_80(struct dec *d, uint8_t op)
     unsigned size = size_of(d, op);
     switch (op) {
     case 0x82:
-        if (is64(d)) {
-            ud(d);
-            break;
-        }
         group1(d, op);
+        if (is64(d))
+            ud(d);
         break;
     case 0x80:
     case 0x81:

@@ -380,18 +380,24 @@ insn_fn *const soft_mul_m[4][4] = {ROW(mul, m), ROW(imul1, m), ROW(div, m), ROW(
         SOFT_NEXT(vp, i);                                                     \
     }
 FOR_WORDS(IMUL, imul, "")
-#define TO(bits, sfx, op, ins)                                                     \
-    HANDLER(op##_rr##bits)                                                         \
-    {                                                                              \
-        U(bits) b = RD(bits, vp, i->rm);                                           \
-        WR(bits, vp, i->reg, fl_##op##bits(RD(bits, vp, i->reg), b, &vp->status)); \
-        SOFT_NEXT(vp, i);                                                          \
-    }                                                                              \
-    HANDLER(op##_rm##bits)                                                         \
-    {                                                                              \
-        U(bits) b = LOAD_E_m(bits);                                                \
-        WR(bits, vp, i->reg, fl_##op##bits(RD(bits, vp, i->reg), b, &vp->status)); \
-        SOFT_NEXT(vp, i);                                                          \
+/* BSF and BSR of zero leave the register untouched, upper half and all. */
+enum { TO_KEEPS_imul = 0, TO_KEEPS_popcnt = 0, TO_KEEPS_bsf = 1, TO_KEEPS_bsr = 1 };
+#define TO(bits, sfx, op, ins)                                           \
+    HANDLER(op##_rr##bits)                                               \
+    {                                                                    \
+        U(bits) b = RD(bits, vp, i->rm);                                 \
+        U(bits) r = fl_##op##bits(RD(bits, vp, i->reg), b, &vp->status); \
+        if (!TO_KEEPS_##op || b)                                         \
+            WR(bits, vp, i->reg, r);                                     \
+        SOFT_NEXT(vp, i);                                                \
+    }                                                                    \
+    HANDLER(op##_rm##bits)                                               \
+    {                                                                    \
+        U(bits) b = LOAD_E_m(bits);                                      \
+        U(bits) r = fl_##op##bits(RD(bits, vp, i->reg), b, &vp->status); \
+        if (!TO_KEEPS_##op || b)                                         \
+            WR(bits, vp, i->reg, r);                                     \
+        SOFT_NEXT(vp, i);                                                \
     }
 FOR_WORDS(TO, imul, "")
 FOR_WORDS(TO, bsf, "")
@@ -423,17 +429,23 @@ insn_fn *const soft_bit_rm[BIT_OPS][4] = {ROWW(bsf, rm), ROWW(bsr, rm), ROWW(pop
             soft_rmw_commit(vp, i, bits / 8);           \
         }                                               \
     } while (0)
-#define BT(bits, sfx, op, ins)                                                                     \
-    HANDLER(op##_rr##bits)                                                                         \
-    {                                                                                              \
-        U(bits) n = RD(bits, vp, i->reg) & (bits - 1);                                             \
-        WR(bits, vp, i->rm, fl_##op##bits(RD(bits, vp, i->rm), n, &vp->status));                   \
-        SOFT_NEXT(vp, i);                                                                          \
-    }                                                                                              \
-    HANDLER(op##_ri##bits)                                                                         \
-    {                                                                                              \
-        WR(bits, vp, i->rm, fl_##op##bits(RD(bits, vp, i->rm), i->imm8 &(bits - 1), &vp->status)); \
-        SOFT_NEXT(vp, i);                                                                          \
+/* BT alone leaves its register untouched, upper half and all. */
+#define BT_PUT_bt(bits, vp, o, v) (void)(v)
+#define BT_PUT_bts(bits, vp, o, v) WR(bits, vp, o, v)
+#define BT_PUT_btr(bits, vp, o, v) WR(bits, vp, o, v)
+#define BT_PUT_btc(bits, vp, o, v) WR(bits, vp, o, v)
+#define BT(bits, sfx, op, ins)                                                             \
+    HANDLER(op##_rr##bits)                                                                 \
+    {                                                                                      \
+        U(bits) n = RD(bits, vp, i->reg) & (bits - 1);                                     \
+        BT_PUT_##op(bits, vp, i->rm, fl_##op##bits(RD(bits, vp, i->rm), n, &vp->status));  \
+        SOFT_NEXT(vp, i);                                                                  \
+    }                                                                                      \
+    HANDLER(op##_ri##bits)                                                                 \
+    {                                                                                      \
+        BT_PUT_##op(bits, vp, i->rm,                                                       \
+                    fl_##op##bits(RD(bits, vp, i->rm), i->imm8 &(bits - 1), &vp->status)); \
+        SOFT_NEXT(vp, i);                                                                  \
     }
 #define BTW(bits, sfx, op, ins)                                                         \
     HANDLER(op##_mr##bits)                                                              \

@@ -588,14 +588,14 @@ OP(arpl)
     if (!soft_protected(vp))
         soft_raise(vp, i, EXC_UD);
     uint16_t src = SOFT_REG(uint16_t, vp, i->reg);
-    uint64_t lin = i->flags & INSN_MEM ? soft_ea(vp, i, 2, true) : 0;
+    uint64_t lin = i->flags & INSN_MEM ? soft_ea(vp, i, 2, false) : 0;
     uint16_t dst = i->flags & INSN_MEM ? soft_load16(vp, i, lin) : SOFT_REG(uint16_t, vp, i->rm);
     bool less = (dst & 3) < (src & 3);
     if (less)
         dst = (uint16_t)((dst & ~3u) | (src & 3));
-    if (i->flags & INSN_MEM)
-        soft_store16(vp, i, lin, dst);
-    else
+    if (less && (i->flags & INSN_MEM))
+        soft_store16(vp, i, soft_ea(vp, i, 2, true), dst);
+    else if (less)
         SOFT_REG(uint16_t, vp, i->rm) = dst;
     set_zf(vp, less);
     SOFT_NEXT(vp, i);

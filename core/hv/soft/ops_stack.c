@@ -248,7 +248,7 @@ insn_fn *const soft_push_seg[4] = ROWW(push_seg);
 static void pusha(struct soft_vp *vp, const struct insn *i, unsigned n)
 {
     uint64_t sp = soft_sp(vp, -(int64_t)(8 * n));
-    for (unsigned k = 8; k-- > 0;) /* the far end first: it is the likelier to fault */
+    for (unsigned k = 0; k < 8; k++)
         soft_stack_put(vp, i, (sp + (7 - k) * n) & vp->stack_mask, vp->gpr[k], n);
     soft_set_sp(vp, sp);
 }

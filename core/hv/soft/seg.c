@@ -50,7 +50,7 @@ uint64_t soft_seg_lin(struct soft_vp *vp, const struct insn *i, unsigned seg, ui
     if (!code && (s->attrib & SEG_E)) {
         if (offset <= s->limit || last > (s->attrib & SEG_D ? 0xffffffffu : 0xffffu))
             soft_raise_error(vp, i, vector, 0);
-    } else if (last > s->limit && !(s->limit == 0xffffffffu && size <= 8)) {
+    } else if (last > s->limit) { /* no wrap at 4 GiB, as AMD has it */
         soft_raise_error(vp, i, vector, 0);
     }
     return (uint32_t)(s->base + offset);

@@ -9,7 +9,9 @@
 
 enum {
     MX_PRE = 7, /* invalid, denormal, zero divide: found before the operation */
+    MX_OE = 8,
     MX_UE = 0x10,
+    MX_PE = 0x20,
     MX_FLAGS = 0x3f,
     MX_MASKS = 0x1f80,
     MX_UM = 0x800,
@@ -34,10 +36,73 @@ static inline uint32_t run_mxcsr(const struct soft_vp *vp)
 }
 
 /* What of a result may be tiny: so many lanes of 4 or 8 bytes. */
-enum tiny { TINY_NONE, TINY_S1, TINY_S2, TINY_S4, TINY_D1, TINY_D2 };
+enum tiny {
+    TINY_NONE,
+    TINY_S1,
+    TINY_S2,
+    TINY_S4,
+    TINY_D1,
+    TINY_D2,
+    TINY_LANES = 7,
+    /* How the result came about. */
+    BY_MUL = 8,
+    BY_DIV = 16,
+    BY_CVT = 24,
+    BY_ADD = 32,
+    BY_SUB = 40,
+    BY_MASK = 56,
+};
+
+/* Whether one lane's result is inexact if the exponent has no bounds, which is what decides the
+ * precision flag beside an unmasked underflow or overflow. x87 arithmetic with the precision
+ * control of the format is just that. */
+static bool inexact_lane(enum tiny how, bool dbl, const void *a, const void *b)
+{
+    uint16_t cw = dbl ? 0x27f : 0x7f, sw;
+    double x, y;
+    if (dbl || how == BY_CVT) {
+        memcpy(&x, how == BY_CVT ? b : a, 8);
+        memcpy(&y, b, 8);
+    } else { /* widening is exact */
+        float f[2];
+        memcpy(&f[0], a, 4);
+        memcpy(&f[1], b, 4);
+        x = (double)f[0];
+        y = (double)f[1];
+    }
+#define X87_LANE(insn)                                                   \
+    __asm__ volatile("fldcw %1\nfldl %2\n" insn " %3\nfnstsw %0\nfninit" \
+                     : "=m"(sw)                                          \
+                     : "m"(cw), "m"(x), "m"(y))
+    switch (how) {
+    case BY_DIV: X87_LANE("fdivl"); break;
+    case BY_MUL: X87_LANE("fmull"); break;
+    case BY_ADD: X87_LANE("faddl"); break;
+    case BY_SUB: X87_LANE("fsubl"); break;
+    default:
+        y = 1;
+        X87_LANE("fmull");
+        break; /* rounds to the format */
+    }
+#undef X87_LANE
+    return sw & MX_PE;
+}
+
+static bool inexact(enum tiny tiny, __m128i d, __m128i s)
+{
+    static const uint8_t lanes[] = {0, 1, 2, 4, 1, 2};
+    enum tiny how = tiny & BY_MASK;
+    vec128 a = {.v = d}, b = {.v = s};
+    bool dbl = (tiny & TINY_LANES) >= TINY_D1, any = false;
+    for (unsigned k = 0; k < lanes[tiny & TINY_LANES]; k++)
+        any |= dbl || how == BY_CVT ? inexact_lane(how, dbl, &a.q[k & 1], &b.q[k & 1])
+                                    : inexact_lane(how, dbl, &a.d[k], &b.d[k]);
+    return any;
+}
 
 static bool has_denormal(__m128i v, enum tiny kind)
 {
+    kind &= TINY_LANES;
     vec128 r = {.v = v};
     unsigned singles = kind == TINY_S1 ? 1 : kind == TINY_S2 ? 2 : kind == TINY_S4 ? 4 : 0;
     unsigned doubles = kind == TINY_D1 ? 1 : kind == TINY_D2 ? 2 : 0;
@@ -51,11 +116,15 @@ static bool has_denormal(__m128i v, enum tiny kind)
 }
 
 static void finish_unmasked(struct soft_vp *vp, const struct insn *i, uint32_t out, __m128i result,
-                            enum tiny tiny)
+                            __m128i src, enum tiny tiny)
 {
     uint32_t m = vp->fx.mxcsr, flags = out & MX_FLAGS;
     if (!(m & MX_UM) && has_denormal(result, tiny))
         flags |= MX_UE;
+    uint32_t range = flags & (MX_OE | MX_UE);
+    if (range && !(range & (m >> 7)) && (tiny & BY_MASK) &&
+        !inexact(tiny, xmm_get(vp, i->reg), src))
+        flags &= ~(uint32_t)MX_PE;
     uint32_t unmasked = flags & ~(m >> 7) & MX_FLAGS;
     if (unmasked & MX_PRE)
         flags &= MX_PRE;
@@ -66,63 +135,63 @@ static void finish_unmasked(struct soft_vp *vp, const struct insn *i, uint32_t o
 
 /* To be called between the operation and the write of its result. */
 static inline void finish(struct soft_vp *vp, const struct insn *i, uint32_t out, __m128i result,
-                          enum tiny tiny)
+                          __m128i src, enum tiny tiny)
 {
     if (SOFT_LIKELY(all_masked(vp->fx.mxcsr)))
         vp->fx.mxcsr = out;
     else
-        finish_unmasked(vp, i, out, result, tiny);
+        finish_unmasked(vp, i, out, result, src, tiny);
 }
 
 /* OP(name, prefix, opcode, source, needs, tiny, cast): xmm = xmm op source. */
-#define FP_OPS(OP)                                     \
-    OP(sqrtps, NP, 0x51, src128, 0, TINY_NONE)         \
-    OP(sqrtpd, 66, 0x51, src128, 0, TINY_NONE)         \
-    OP(sqrtss, F3, 0x51, src32, 0, TINY_NONE)          \
-    OP(sqrtsd, F2, 0x51, src64, 0, TINY_NONE)          \
-    OP(rsqrtps, NP, 0x52, src128, 0, TINY_NONE)        \
-    OP(rsqrtss, F3, 0x52, src32, 0, TINY_NONE)         \
-    OP(rcpps, NP, 0x53, src128, 0, TINY_NONE)          \
-    OP(rcpss, F3, 0x53, src32, 0, TINY_NONE)           \
-    OP(addps, NP, 0x58, src128, 0, TINY_S4)            \
-    OP(addpd, 66, 0x58, src128, 0, TINY_D2)            \
-    OP(addss, F3, 0x58, src32, 0, TINY_S1)             \
-    OP(addsd, F2, 0x58, src64, 0, TINY_D1)             \
-    OP(mulps, NP, 0x59, src128, 0, TINY_S4)            \
-    OP(mulpd, 66, 0x59, src128, 0, TINY_D2)            \
-    OP(mulss, F3, 0x59, src32, 0, TINY_S1)             \
-    OP(mulsd, F2, 0x59, src64, 0, TINY_D1)             \
-    OP(cvtps2pd, NP, 0x5a, src64, 0, TINY_NONE)        \
-    OP(cvtpd2ps, 66, 0x5a, src128, 0, TINY_S2)         \
-    OP(cvtss2sd, F3, 0x5a, src32, 0, TINY_NONE)        \
-    OP(cvtsd2ss, F2, 0x5a, src64, 0, TINY_S1)          \
-    OP(cvtdq2ps, NP, 0x5b, src128, 0, TINY_NONE)       \
-    OP(cvtps2dq, 66, 0x5b, src128, 0, TINY_NONE)       \
-    OP(cvttps2dq, F3, 0x5b, src128, 0, TINY_NONE)      \
-    OP(subps, NP, 0x5c, src128, 0, TINY_S4)            \
-    OP(subpd, 66, 0x5c, src128, 0, TINY_D2)            \
-    OP(subss, F3, 0x5c, src32, 0, TINY_S1)             \
-    OP(subsd, F2, 0x5c, src64, 0, TINY_D1)             \
-    OP(minps, NP, 0x5d, src128, 0, TINY_NONE)          \
-    OP(minpd, 66, 0x5d, src128, 0, TINY_NONE)          \
-    OP(minss, F3, 0x5d, src32, 0, TINY_NONE)           \
-    OP(minsd, F2, 0x5d, src64, 0, TINY_NONE)           \
-    OP(divps, NP, 0x5e, src128, 0, TINY_S4)            \
-    OP(divpd, 66, 0x5e, src128, 0, TINY_D2)            \
-    OP(divss, F3, 0x5e, src32, 0, TINY_S1)             \
-    OP(divsd, F2, 0x5e, src64, 0, TINY_D1)             \
-    OP(maxps, NP, 0x5f, src128, 0, TINY_NONE)          \
-    OP(maxpd, 66, 0x5f, src128, 0, TINY_NONE)          \
-    OP(maxss, F3, 0x5f, src32, 0, TINY_NONE)           \
-    OP(maxsd, F2, 0x5f, src64, 0, TINY_NONE)           \
-    OP(haddpd, 66, 0x7c, src128, NEED_SSE3, TINY_D2)   \
-    OP(haddps, F2, 0x7c, src128, NEED_SSE3, TINY_S4)   \
-    OP(hsubpd, 66, 0x7d, src128, NEED_SSE3, TINY_D2)   \
-    OP(hsubps, F2, 0x7d, src128, NEED_SSE3, TINY_S4)   \
-    OP(addsubpd, 66, 0xd0, src128, NEED_SSE3, TINY_D2) \
-    OP(addsubps, F2, 0xd0, src128, NEED_SSE3, TINY_S4) \
-    OP(cvttpd2dq, 66, 0xe6, src128, 0, TINY_NONE)      \
-    OP(cvtdq2pd, F3, 0xe6, src64, 0, TINY_NONE)        \
+#define FP_OPS(OP)                                      \
+    OP(sqrtps, NP, 0x51, src128, 0, TINY_NONE)          \
+    OP(sqrtpd, 66, 0x51, src128, 0, TINY_NONE)          \
+    OP(sqrtss, F3, 0x51, src32, 0, TINY_NONE)           \
+    OP(sqrtsd, F2, 0x51, src64, 0, TINY_NONE)           \
+    OP(rsqrtps, NP, 0x52, src128, 0, TINY_NONE)         \
+    OP(rsqrtss, F3, 0x52, src32, 0, TINY_NONE)          \
+    OP(rcpps, NP, 0x53, src128, 0, TINY_NONE)           \
+    OP(rcpss, F3, 0x53, src32, 0, TINY_NONE)            \
+    OP(addps, NP, 0x58, src128, 0, TINY_S4 | BY_ADD)    \
+    OP(addpd, 66, 0x58, src128, 0, TINY_D2 | BY_ADD)    \
+    OP(addss, F3, 0x58, src32, 0, TINY_S1 | BY_ADD)     \
+    OP(addsd, F2, 0x58, src64, 0, TINY_D1 | BY_ADD)     \
+    OP(mulps, NP, 0x59, src128, 0, TINY_S4 | BY_MUL)    \
+    OP(mulpd, 66, 0x59, src128, 0, TINY_D2 | BY_MUL)    \
+    OP(mulss, F3, 0x59, src32, 0, TINY_S1 | BY_MUL)     \
+    OP(mulsd, F2, 0x59, src64, 0, TINY_D1 | BY_MUL)     \
+    OP(cvtps2pd, NP, 0x5a, src64, 0, TINY_NONE)         \
+    OP(cvtpd2ps, 66, 0x5a, src128, 0, TINY_S2 | BY_CVT) \
+    OP(cvtss2sd, F3, 0x5a, src32, 0, TINY_NONE)         \
+    OP(cvtsd2ss, F2, 0x5a, src64, 0, TINY_S1 | BY_CVT)  \
+    OP(cvtdq2ps, NP, 0x5b, src128, 0, TINY_NONE)        \
+    OP(cvtps2dq, 66, 0x5b, src128, 0, TINY_NONE)        \
+    OP(cvttps2dq, F3, 0x5b, src128, 0, TINY_NONE)       \
+    OP(subps, NP, 0x5c, src128, 0, TINY_S4 | BY_SUB)    \
+    OP(subpd, 66, 0x5c, src128, 0, TINY_D2 | BY_SUB)    \
+    OP(subss, F3, 0x5c, src32, 0, TINY_S1 | BY_SUB)     \
+    OP(subsd, F2, 0x5c, src64, 0, TINY_D1 | BY_SUB)     \
+    OP(minps, NP, 0x5d, src128, 0, TINY_NONE)           \
+    OP(minpd, 66, 0x5d, src128, 0, TINY_NONE)           \
+    OP(minss, F3, 0x5d, src32, 0, TINY_NONE)            \
+    OP(minsd, F2, 0x5d, src64, 0, TINY_NONE)            \
+    OP(divps, NP, 0x5e, src128, 0, TINY_S4 | BY_DIV)    \
+    OP(divpd, 66, 0x5e, src128, 0, TINY_D2 | BY_DIV)    \
+    OP(divss, F3, 0x5e, src32, 0, TINY_S1 | BY_DIV)     \
+    OP(divsd, F2, 0x5e, src64, 0, TINY_D1 | BY_DIV)     \
+    OP(maxps, NP, 0x5f, src128, 0, TINY_NONE)           \
+    OP(maxpd, 66, 0x5f, src128, 0, TINY_NONE)           \
+    OP(maxss, F3, 0x5f, src32, 0, TINY_NONE)            \
+    OP(maxsd, F2, 0x5f, src64, 0, TINY_NONE)            \
+    OP(haddpd, 66, 0x7c, src128, NEED_SSE3, TINY_D2)    \
+    OP(haddps, F2, 0x7c, src128, NEED_SSE3, TINY_S4)    \
+    OP(hsubpd, 66, 0x7d, src128, NEED_SSE3, TINY_D2)    \
+    OP(hsubps, F2, 0x7d, src128, NEED_SSE3, TINY_S4)    \
+    OP(addsubpd, 66, 0xd0, src128, NEED_SSE3, TINY_D2)  \
+    OP(addsubps, F2, 0xd0, src128, NEED_SSE3, TINY_S4)  \
+    OP(cvttpd2dq, 66, 0xe6, src128, 0, TINY_NONE)       \
+    OP(cvtdq2pd, F3, 0xe6, src64, 0, TINY_NONE)         \
     OP(cvtpd2dq, F2, 0xe6, src128, 0, TINY_NONE)
 
 #define DEFINE(name, prefix, opcode, src, needs, tiny)                          \
@@ -133,7 +202,7 @@ static inline void finish(struct soft_vp *vp, const struct insn *i, uint32_t out
         __asm__ volatile("ldmxcsr %1\n" #name " %2, %0\nstmxcsr %1\nldmxcsr %3" \
                          : "+&x"(d), "+m"(mx)                                   \
                          : "x"(s), "m"(host_mxcsr));                            \
-        finish(vp, i, mx, d, tiny);                                             \
+        finish(vp, i, mx, d, s, tiny);                                          \
         xmm_set(vp, i->reg, d);                                                 \
     }
 FP_OPS(DEFINE)
@@ -148,7 +217,7 @@ FP_OPS(DEFINE)
         __asm__ volatile("ldmxcsr %3\n" #name " %5, %4\nstmxcsr %3\nldmxcsr %6"       \
                          : "=@ccz"(z), "=@ccp"(p), "=@ccc"(c), "+m"(mx)               \
                          : "x"(d), "x"(s), "m"(host_mxcsr));                          \
-        finish(vp, i, mx, d, TINY_NONE);                                              \
+        finish(vp, i, mx, d, s, TINY_NONE);                                           \
         vp->status = (uint16_t)((z ? ST_ZF : 0) | (p ? ST_PF : 0) | (c ? ST_CF : 0)); \
     }
 COMPARE(ucomiss, src32)
@@ -171,7 +240,7 @@ COMPARE(comisd, src64)
             __asm__ volatile("ldmxcsr %1\n" #name " %2, %k0\nstmxcsr %1\nldmxcsr %3" \
                              : "=&r"(r), "+m"(mx)                                    \
                              : "x"(s), "m"(host_mxcsr));                             \
-        finish(vp, i, mx, s, TINY_NONE);                                             \
+        finish(vp, i, mx, s, s, TINY_NONE);                                          \
         vp->gpr[i->reg] = r;                                                         \
     }
 TO_GPR(cvtss2si, src32)
@@ -194,7 +263,7 @@ TO_GPR(cvttsd2si, src64)
             __asm__ volatile("ldmxcsr %1\n" #name "l %k2, %0\nstmxcsr %1\nldmxcsr %3" \
                              : "+&x"(d), "+m"(mx)                                     \
                              : "r"(s), "m"(host_mxcsr));                              \
-        finish(vp, i, mx, d, TINY_NONE);                                              \
+        finish(vp, i, mx, d, d, TINY_NONE);                                           \
         xmm_set(vp, i->reg, d);                                                       \
     }
 FROM_GPR(cvtsi2ss)
@@ -207,18 +276,17 @@ FROM_GPR(cvtsi2sd)
     {                                                                           \
         need_osfxsr(vp, i);                                                     \
         uint64_t v = mm_mem64(vp, i);                                           \
-        struct soft_fx *fx = &vp->fx;                                           \
-        if (!is_mem(i))                                                         \
-            v = mm_get(vp, (unsigned)i->rm - (fx->fsw >> 11 & 7));              \
+        if (!is_mem(i)) {                                                       \
+            soft_mmx_enter(&vp->fx); /* even if #XM follows */                  \
+            v = mm_get(vp, i->rm);                                              \
+        }                                                                       \
         __m128i d = xmm_get(vp, i->reg);                                        \
         uint32_t mx = run_mxcsr(vp);                                            \
         __asm__ volatile("ldmxcsr %1\n" #name " %2, %0\nstmxcsr %1\nldmxcsr %3" \
                          : "+&x"(d), "+m"(mx)                                   \
                          : "m"(v), "m"(host_mxcsr));                            \
         __asm__ volatile("emms");                                               \
-        finish(vp, i, mx, d, TINY_NONE);                                        \
-        if (!is_mem(i))                                                         \
-            soft_mmx_enter(fx);                                                 \
+        finish(vp, i, mx, d, d, TINY_NONE);                                     \
         xmm_set(vp, i->reg, d);                                                 \
     }
 FROM_MMX(cvtpi2ps)
@@ -235,8 +303,8 @@ FROM_MMX(cvtpi2pd)
                          "movq %%mm0, %0\nemms"                                      \
                          : "=m"(v), "+m"(mx)                                         \
                          : "x"(s), "m"(host_mxcsr));                                 \
-        finish(vp, i, mx, s, TINY_NONE);                                             \
-        soft_mmx_enter(&vp->fx);                                                     \
+        soft_mmx_enter(&vp->fx); /* even if #XM follows */                           \
+        finish(vp, i, mx, s, s, TINY_NONE);                                          \
         mm_set(vp, i->reg, v);                                                       \
     }
 TO_MMX(cvtps2pi, src64)
@@ -273,7 +341,7 @@ static inline __m128i call_fp(const uint8_t *thunk, __m128i d, __m128i s, uint32
         __m128i s = src(vp, i), d = xmm_get(vp, i->reg);               \
         uint32_t mx = run_mxcsr(vp);                                   \
         d = call_fp(vec_fp_##name[i->imm8 & ((values)-1)], d, s, &mx); \
-        finish(vp, i, mx, d, tiny);                                    \
+        finish(vp, i, mx, d, s, tiny);                                 \
         xmm_set(vp, i->reg, d);                                        \
     }
 #define FP_IMM_OPS(OP)                                           \
@@ -284,10 +352,70 @@ static inline __m128i call_fp(const uint8_t *thunk, __m128i d, __m128i s, uint32
     OP(roundps, 66, 3a, 0x08, 16, src128, NEED_SSE41, TINY_NONE) \
     OP(roundpd, 66, 3a, 0x09, 16, src128, NEED_SSE41, TINY_NONE) \
     OP(roundss, 66, 3a, 0x0a, 16, src32, NEED_SSE41, TINY_NONE)  \
-    OP(roundsd, 66, 3a, 0x0b, 16, src64, NEED_SSE41, TINY_NONE)  \
-    OP(dpps, 66, 3a, 0x40, 256, src128, NEED_SSE41, TINY_S4)     \
-    OP(dppd, 66, 3a, 0x41, 256, src128, NEED_SSE41, TINY_D2)
+    OP(roundsd, 66, 3a, 0x0b, 16, src64, NEED_SSE41, TINY_NONE)
 FP_IMM_OPS(IMM_OP)
+
+/*
+ * Dot products. With unmasked exceptions each stage may end the instruction: the products of the
+ * chosen lanes, then their sums in pairs, then the sum of those.
+ */
+IMM_THUNKS(dpps, 256)
+IMM_THUNKS(dppd, 256)
+
+#define STAGE(name)                                                                             \
+    static __m128i stage_##name(struct soft_vp *vp, const struct insn *i, __m128i d, __m128i s, \
+                                enum tiny tiny)                                                 \
+    {                                                                                           \
+        uint32_t mx = run_mxcsr(vp);                                                            \
+        __asm__ volatile("ldmxcsr %1\n" #name " %2, %0\nstmxcsr %1\nldmxcsr %3"                 \
+                         : "+&x"(d), "+m"(mx)                                                   \
+                         : "x"(s), "m"(host_mxcsr));                                            \
+        finish(vp, i, mx, d, s, tiny);                                                          \
+        return d;                                                                               \
+    }
+STAGE(mulps)
+STAGE(addps)
+STAGE(mulpd)
+STAGE(addsd)
+
+static void dpps_stages(struct soft_vp *vp, const struct insn *i, __m128i d, __m128i s)
+{
+    vec128 a = {.v = d}, b = {.v = s};
+    for (unsigned k = 0; k < 4; k++)
+        if (!(i->imm8 >> (4 + k) & 1))
+            a.d[k] = b.d[k] = 0;
+    vec128 p = {.v = stage_mulps(vp, i, a.v, b.v, TINY_S4)};
+    vec128 x = {.d = {p.d[0], p.d[2]}}, y = {.d = {p.d[1], p.d[3]}};
+    vec128 t = {.v = stage_addps(vp, i, x.v, y.v, TINY_S2)};
+    vec128 u = {.d = {t.d[0]}}, v = {.d = {t.d[1]}};
+    stage_addps(vp, i, u.v, v.v, TINY_S1);
+}
+
+static void dppd_stages(struct soft_vp *vp, const struct insn *i, __m128i d, __m128i s)
+{
+    vec128 a = {.v = d}, b = {.v = s};
+    for (unsigned k = 0; k < 2; k++)
+        if (!(i->imm8 >> (4 + k) & 1))
+            a.q[k] = b.q[k] = 0;
+    vec128 p = {.v = stage_mulpd(vp, i, a.v, b.v, TINY_D2)};
+    vec128 x = {.q = {p.q[0]}}, y = {.q = {p.q[1]}};
+    stage_addsd(vp, i, x.v, y.v, TINY_D1);
+}
+
+#define DOT_OP(name)                                                \
+    static void op_##name(struct soft_vp *vp, const struct insn *i) \
+    {                                                               \
+        __m128i s = src128(vp, i), d = xmm_get(vp, i->reg);         \
+        uint32_t mx = run_mxcsr(vp);                                \
+        if (!all_masked(vp->fx.mxcsr))                              \
+            name##_stages(vp, i, d, s);                             \
+        d = call_fp(vec_fp_##name[i->imm8], d, s, &mx);             \
+        if (all_masked(vp->fx.mxcsr))                               \
+            vp->fx.mxcsr = mx;                                      \
+        xmm_set(vp, i->reg, d);                                     \
+    }
+DOT_OP(dpps)
+DOT_OP(dppd)
 
 #define PUT(name, prefix, opcode, src, needs, tiny) \
     vec_put(t0f, VEC_##prefix, opcode, op_##name, VEC_SSE, 0, needs);
@@ -298,6 +426,8 @@ void soft_vec_fill_fp(vec_table *t0f, vec_table *t38, vec_table *t3a)
 {
     FP_OPS(PUT)
     FP_IMM_OPS(PUT_IMM)
+    vec_put(t3a, VEC_66, 0x40, op_dpps, VEC_SSE, 1, NEED_SSE41);
+    vec_put(t3a, VEC_66, 0x41, op_dppd, VEC_SSE, 1, NEED_SSE41);
     vec_put(t0f, VEC_NP, 0x2e, op_ucomiss, VEC_SSE, 0, 0);
     vec_put(t0f, VEC_66, 0x2e, op_ucomisd, VEC_SSE, 0, 0);
     vec_put(t0f, VEC_NP, 0x2f, op_comiss, VEC_SSE, 0, 0);

@@ -71,13 +71,24 @@ static inline bool is_mem(const struct insn *i)
     return i->flags & INSN_MEM;
 }
 
+/* The address of an aligned 16-byte operand. Misalignment comes before the segment's limit. */
+static inline uint64_t ea_aligned(struct soft_vp *vp, const struct insn *i, bool write)
+{
+    if (SOFT_UNLIKELY(i->ea)) {
+        uint64_t offset = soft_offset(vp, i), base = SOFT_REG(const uint64_t, vp, i->segbase);
+        if ((base + offset) & 15)
+            soft_raise_error(vp, i, EXC_GP, 0);
+    }
+    return soft_ea(vp, i, 16, write);
+}
+
 /* The source operand: a register, or so many bytes of memory, zero-extended. */
 static inline __m128i src128(struct soft_vp *vp, const struct insn *i)
 {
     vec128 t;
     if (!is_mem(i))
         return xmm_get(vp, i->rm);
-    soft_load128(vp, i, soft_ea(vp, i, 16, false), &t, true);
+    soft_load128(vp, i, ea_aligned(vp, i, false), &t, true);
     return t.v;
 }
 

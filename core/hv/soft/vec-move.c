@@ -16,8 +16,10 @@ static void op_load_unaligned(struct soft_vp *vp, const struct insn *i)
 
 static void store(struct soft_vp *vp, const struct insn *i, bool aligned)
 {
-    if (is_mem(i))
-        soft_store128(vp, i, soft_ea(vp, i, 16, true), vp->fx.xmm[i->reg], aligned);
+    if (is_mem(i) && aligned)
+        soft_store128(vp, i, ea_aligned(vp, i, true), vp->fx.xmm[i->reg], true);
+    else if (is_mem(i))
+        soft_store128(vp, i, soft_ea(vp, i, 16, true), vp->fx.xmm[i->reg], false);
     else
         xmm_set(vp, i->rm, xmm_get(vp, i->reg));
 }
@@ -138,21 +140,13 @@ static void op_movnti(struct soft_vp *vp, const struct insn *i)
         soft_store32(vp, i, soft_ea(vp, i, 4, true), (uint32_t)vp->gpr[i->reg]);
 }
 
-/* Writes the bytes of `v` whose mask byte has its top bit set, at DS:(R|E)DI. i->base, index and
- * disp name no memory here, so the address is formed from rDI by a copy of the instruction. */
+/* Writes the bytes of `v` whose mask byte has its top bit set, at rDI, which the decoder has made
+ * the memory operand. All n bytes must be writable, as AMD has it. */
 static void masked_store(struct soft_vp *vp, const struct insn *i, const uint8_t *v,
                          const uint8_t *mask, unsigned n)
 {
     struct insn at = *i;
-    at.base = (uint8_t)offsetof(struct soft_vp, gpr[HV_RDI]);
-    at.index = (uint8_t)offsetof(struct soft_vp, zero);
-    at.scale = 0;
-    at.disp = 0;
-    for (unsigned k = 0; k < n; k++) /* every fault before the first byte */
-        if (mask[k] & 0x80) {
-            at.disp = (int32_t)k;
-            soft_probe_write(vp, i, soft_ea(vp, &at, 1, true), 1);
-        }
+    soft_probe_write(vp, i, soft_ea(vp, i, n, true), n);
     for (unsigned k = 0; k < n; k++)
         if (mask[k] & 0x80) {
             at.disp = (int32_t)k;
@@ -167,12 +161,8 @@ static void op_maskmovdqu(struct soft_vp *vp, const struct insn *i)
 
 static void op_maskmovq(struct soft_vp *vp, const struct insn *i)
 {
-    struct soft_fx old = vp->fx;
-    soft_mmx_enter(&vp->fx);
-    struct soft_fx mmx = vp->fx;
-    vp->fx = old;
-    masked_store(vp, i, mmx.st[i->reg & 7], mmx.st[i->rm & 7], 8);
-    soft_mmx_enter(&vp->fx);
+    soft_mmx_enter(&vp->fx); /* even if a fault follows */
+    masked_store(vp, i, vp->fx.st[i->reg & 7], vp->fx.st[i->rm & 7], 8);
 }
 
 /* ---- MMX ---- */

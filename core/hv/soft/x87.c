@@ -39,16 +39,18 @@ enum { HOST_MXCSR = 0x1f80 };
     "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", \
         "xmm11", "xmm12", "xmm13", "xmm14", "xmm15"
 
-/* Runs a thunk on the guest's x87 state. `ah`: flags in and out, as LAHF has them. */
-static uint8_t run(struct soft_fx *fx, const uint8_t *thunk, void *mem, uint8_t ah)
+/* Runs a thunk on the guest's x87 state. `status`: flags in and out, as soft_vp.status. */
+static uint16_t run(struct soft_fx *fx, const uint8_t *thunk, void *mem, uint16_t status)
 {
     uint32_t host = HOST_MXCSR;
-    uint64_t ax = (uint64_t)ah << 8;
+    uint64_t ax = status;
     __asm__ volatile("lea -128(%%rsp), %%rsp\n"
                      "fxrstor64 (%[fx])\n"
+                     "add $0x7f, %%al\n" /* OF from bit 0 */
                      "sahf\n"
                      "call *%[thunk]\n"
                      "lahf\n"
+                     "seto %%al\n"
                      "fxsave64 (%[fx])\n"
                      "fninit\n"
                      "lea 128(%%rsp), %%rsp\n"
@@ -56,7 +58,7 @@ static uint8_t run(struct soft_fx *fx, const uint8_t *thunk, void *mem, uint8_t 
                      : "+a"(ax), "+D"(mem)
                      : [fx] "r"(fx), [thunk] "r"(thunk), [host] "m"(host)
                      : "memory", "cc", XMM_CLOBBERS);
-    return (uint8_t)(ax >> 8);
+    return (uint16_t)ax;
 }
 
 /* Instruction pointer and opcode of the last non-control instruction. */
@@ -83,13 +85,12 @@ static uint64_t data_pointer(const struct soft_vp *vp, const struct insn *i)
     return pointer(vp, offset, i->seg);
 }
 
-/* Undocumented aliases that every processor has run as their namesakes: D9 D8 FSTP, DC D0 FCOM, DC
- * D8 FCOMP, DD C8 FXCH, DE D0 FCOMP, DF C8 FXCH, DF D0 and D8 FSTP. */
+/* Undocumented aliases that every processor has run as their namesakes: DC D0 FCOM, DC D8 FCOMP, DD
+ * C8 FXCH, DE D0 FCOMP, DF C8 FXCH, DF D0 and D8 FSTP. D9 D8 is an FSTP that forgives an empty
+ * register. */
 static const uint8_t *reg_thunk(unsigned op, uint8_t modrm)
 {
     unsigned row = modrm & 0x38, st = modrm & 7;
-    if (op == 1 && row == 0x18)
-        return x87_reg_thunks[5][0x18 | st];
     if ((op == 4 && (row == 0x10 || row == 0x18)) || (op == 6 && row == 0x10))
         return x87_reg_thunks[0][(op == 6 ? 0x18 : row) | st];
     if ((op == 5 || op == 7) && row == 0x08)
@@ -102,15 +103,10 @@ static const uint8_t *reg_thunk(unsigned op, uint8_t modrm)
 static void reg_form(struct soft_vp *vp, const struct insn *i, unsigned op)
 {
     uint64_t fip = pointer(vp, soft_insn_rip(vp, i), HV_CS), fdp = vp->fx.fdp;
-    uint8_t ah = run(&vp->fx, reg_thunk(op, i->modrm), NULL, (uint8_t)(vp->status >> 8));
+    uint16_t status = run(&vp->fx, reg_thunk(op, i->modrm), NULL, vp->status);
     note(vp, i, op, fip, fdp);
-    bool compares = (op == 3 || op == 7) && (i->modrm & 63) >= 0x28 && (i->modrm & 63) < 0x38;
-    if (compares) {
-        bool unmasked = soft_x87_pending(vp);
-        vp->status = (uint16_t)(ah << 8 | (unmasked ? vp->status & ST_OF : 0));
-        if (!unmasked)
-            vp->status &= ST_ZF | ST_PF | ST_CF;
-    }
+    if ((op == 3 || op == 7) && (i->modrm & 63) >= 0x28 && (i->modrm & 63) < 0x38)
+        vp->status = status; /* FCOMI and its kin */
 }
 
 /* Bytes of the memory operand by opcode and reg field; negative: written; 0: handled apart. */
@@ -340,10 +336,10 @@ void soft_fx_normalize(struct soft_fx *fx)
     summarize(fx);
 }
 
-/* The operand size: 66 toggles the mode's; REX.W changes nothing. */
+/* The operand size: 66 toggles the mode's, REX.W wins over it. */
 static bool wide_env(const struct soft_vp *vp, const struct insn *i)
 {
-    return (vp->code == SOFT_MODE16) == !!(i->flags & INSN_OPSZ);
+    return (i->flags & INSN_REXW) || (vp->code == SOFT_MODE16) == !!(i->flags & INSN_OPSZ);
 }
 
 static void op_fnstenv(struct soft_vp *vp, const struct insn *i)
