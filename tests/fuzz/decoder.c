@@ -26,7 +26,7 @@ static void check(const struct insn *i, unsigned left)
         return;
     require(i->base <= offsetof(struct soft_vp, block_rip));
     require(i->index <= offsetof(struct soft_vp, zero));
-    require(i->seg < HV_LDTR && i->scale < 4);
+    require(i->seg < HV_LDTR);
 }
 
 static void one(const uint8_t *p, unsigned left, unsigned mode)
