@@ -107,11 +107,7 @@ enum {
 #define MSR_GS_BASE 0xc0000101u
 #define MSR_KERNEL_GS 0xc0000102u
 #define MSR_TSC_AUX 0xc0000103u
-#define MSR_K7_EVENTS 0xc0010000u /* 4 selectors, 4 counters: they count nothing */
-#define MSR_K7_SYSCFG 0xc0010010u
-#define MSR_K7_HWCR 0xc0010015u
-#define MSR_AMD_LS_CFG 0xc0011020u
-#define MSR_AMD_DE_CFG 0xc0011029u /* bit 1: LFENCE serialises */
+#define MSR_AMD_DE_CFG 0xc0011029u
 
 static bool canonical(uint64_t v)
 {
@@ -138,6 +134,28 @@ static uint64_t *plain_msr(struct soft_vp *vp, uint32_t msr, enum msr_kind *kind
     case MSR_KERNEL_GS: *kind = CANONICAL; return &vp->kernel_gs_base;
     case MSR_TSC_AUX: *kind = LOW32; return &vp->tsc_aux;
     default: return NULL;
+    }
+}
+
+/* AMD's model-specific registers that kernels look at without asking CPUID: they read 0, writes do
+ * nothing. */
+static bool amd_quiet(const struct soft_vp *vp, uint32_t msr)
+{
+    if (!vp->soft->amd)
+        return false;
+    if (msr - 0xc0010000u < 8) /* performance events and counters */
+        return true;
+    switch (msr) {
+    case 0xc0010010: /* SYSCFG */
+    case 0xc0010015: /* HWCR */
+    case 0xc001001f: /* NB_CFG */
+    case 0xc0010055: /* interrupt pending */
+    case 0xc0010114: /* VM_CR */
+    case 0xc0011020: /* LS_CFG */
+    case 0xc0011022: /* DC_CFG */
+    case MSR_AMD_DE_CFG:
+    case 0xc001102a: /* BU_CFG2 */ return true;
+    default: return false;
     }
 }
 
@@ -238,10 +256,6 @@ bool soft_rdmsr(struct soft_vp *vp, uint32_t msr, uint64_t *v)
     }
     if (msr >= 0x800 && msr < 0x900)
         return soft_lapic_rdmsr(vp->lapic, msr, v);
-    if (vp->soft->amd && msr - MSR_K7_EVENTS < 8) {
-        *v = 0;
-        return true;
-    }
     switch (msr) {
     case MSR_TSC: *v = soft_tsc(vp); return true;
     case MSR_APIC_BASE: *v = soft_lapic_base(vp->lapic); return true;
@@ -255,12 +269,13 @@ bool soft_rdmsr(struct soft_vp *vp, uint32_t msr, uint64_t *v)
     case MSR_DEBUGCTL: *v = vp->debugctl; return true;
     case MSR_PAT: *v = vp->pat; return true;
     case MSR_EFER: *v = vp->efer; return true;
-    case MSR_K7_SYSCFG:
-    case MSR_K7_HWCR:
-    case MSR_AMD_LS_CFG:
-    case MSR_AMD_DE_CFG: *v = msr == MSR_AMD_DE_CFG ? 2 : 0; return vp->soft->amd;
-    default: return upcall_rdmsr(vp, msr, v);
+    case MSR_AMD_DE_CFG:
+        *v = 2; /* LFENCE serialises */
+        return vp->soft->amd;
+    default: break;
     }
+    *v = 0;
+    return amd_quiet(vp, msr) || upcall_rdmsr(vp, msr, v);
 }
 
 bool soft_wrmsr(struct soft_vp *vp, uint32_t msr, uint64_t v)
@@ -277,8 +292,6 @@ bool soft_wrmsr(struct soft_vp *vp, uint32_t msr, uint64_t v)
         return write_mtrr(vp, msr, p, v);
     if (msr >= 0x800 && msr < 0x900)
         return soft_lapic_wrmsr(vp->lapic, msr, v);
-    if (vp->soft->amd && msr - MSR_K7_EVENTS < 8)
-        return true;
     switch (msr) {
     case MSR_TSC:
         now = soft_tsc(vp);
@@ -297,10 +310,6 @@ bool soft_wrmsr(struct soft_vp *vp, uint32_t msr, uint64_t v)
     case MSR_DEBUGCTL: vp->debugctl = v & 0; return !(v & ~3ull);
     case MSR_PAT: return write_pat(vp, v);
     case MSR_EFER: return write_efer(vp, v);
-    case MSR_K7_SYSCFG:
-    case MSR_K7_HWCR:
-    case MSR_AMD_LS_CFG:
-    case MSR_AMD_DE_CFG: return vp->soft->amd;
-    default: return upcall_wrmsr(vp, msr, v);
+    default: return amd_quiet(vp, msr) || upcall_wrmsr(vp, msr, v);
     }
 }
