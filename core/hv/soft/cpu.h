@@ -229,7 +229,7 @@ struct soft_vp {
     uint32_t jit_mxcsr; /* the host's */
     uint32_t jit_after; /* runs before a block is translated */
     bool jit_resume, jit_full;
-    uint8_t jit_vec; /* 1: the guest's XMM registers and MXCSR are in the host's */
+    uint8_t jit_fpu; /* what of the guest's FPU is in the host's registers (jit-internal.h) */
 
     struct soft *soft;
     unsigned index;

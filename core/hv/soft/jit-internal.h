@@ -14,9 +14,16 @@ struct soft_jit {
     struct emit e;
     uint32_t first; /* end of the thunks: where blocks begin */
     /* offsets of the thunks */
-    uint32_t enter, exit, bail, indirect, call, load_vec, save_vec;
+    uint32_t enter, exit, bail, indirect, call, load_vec, load_all, save_fpu;
     bool exact; /* see struct tr */
     uint64_t blocks, flushes;
+};
+
+/* vp->jit_fpu: what the host's registers hold of the guest's. */
+enum jit_fpu {
+    JIT_FPU_NONE,
+    JIT_FPU_VEC, /* XMM and MXCSR */
+    JIT_FPU_ALL, /* x87 too */
 };
 
 /* Lies in the code buffer; vp->jit_link is its offset after an exit by a direct jump. */

@@ -63,46 +63,104 @@ static void move_xmm(struct emit *e, uint8_t opcode)
         e_op_rm(e, 0, 0, 0x0f00u | opcode, i, e_mem(J_VP, VP(fx.xmm) + 16 * (int32_t)i));
 }
 
-/* ZF set: done. Clear: SSE may not run unchecked now, or MXCSR has an exception unmasked. */
-static void make_load_vec(struct soft_jit *j)
+static void set_fpu(struct emit *e, enum jit_fpu what)
 {
-    struct emit *e = &j->e;
-    j->load_vec = e->at;
+    e_op_rm(e, 0, 0, 0xc6, 0, e_mem(J_VP, VP(jit_fpu)));
+    e8(e, (uint8_t)what);
+}
+
+static void fx_op(struct emit *e, unsigned n) /* 0 FXSAVE64, 1 FXRSTOR64 */
+{
+    e_op_rm(e, 1, 0, 0x0fae, n, e_mem(J_VP, VP(fx)));
+}
+
+/* ZF clear after it: the FPU is not to be used unchecked now, or an SSE exception is unmasked. */
+static void check_vec(struct emit *e, uint32_t out[2])
+{
     e_op_rm(e, 0, 0, 0x80, 7, e_mem(J_VP, VP(fpu_gate)));
     e8(e, 0);
-    uint32_t gated = e_jcc(e, E_CC_NE);
+    out[0] = e_jcc(e, E_CC_NE);
     e_op_rm(e, 0, 0, 0x8b, J_TMP, e_mem(J_VP, VP(fx.mxcsr)));
     e_alu_imm(e, 0, E_AND, e_reg(J_TMP), 0x1f80);
     e_alu_imm(e, 0, E_CMP, e_reg(J_TMP), 0x1f80);
-    uint32_t unmasked = e_jcc(e, E_CC_NE);
+    out[1] = e_jcc(e, E_CC_NE);
+}
+
+/* ZF set: done. Clear: not now. Clobber J_TMP. */
+static void make_load_vec(struct soft_jit *j)
+{
+    struct emit *e = &j->e;
+    uint32_t out[2];
+    j->load_vec = e->at;
+    check_vec(e, out);
     move_xmm(e, 0x10);
     e_op_rm(e, 0, 0, 0x0fae, 2, e_mem(J_VP, VP(fx.mxcsr))); /* ldmxcsr */
-    e_op_rm(e, 0, 0, 0xc6, 0, e_mem(J_VP, VP(jit_vec)));
-    e8(e, 1);
-    e_patch(e, gated, e->at);
+    set_fpu(e, JIT_FPU_VEC);
+    e_patch(e, out[0], e->at);
+    e_patch(e, out[1], e->at);
+    e8(e, 0xc3);
+}
+
+/* The same for x87 as well: none of its exceptions may be unmasked. */
+static void make_load_all(struct soft_jit *j)
+{
+    struct emit *e = &j->e;
+    uint32_t out[2];
+    j->load_all = e->at;
+    e_op_rm(e, 0, 0, 0x80, 7, e_mem(J_VP, VP(jit_fpu)));
+    e8(e, JIT_FPU_NONE);
+    uint32_t none = e_jcc(e, E_CC_E);
+    e_call_to(e, j->save_fpu);
+    e_patch(e, none, e->at);
+    check_vec(e, out);
+    e_op_rm(e, 0, 0, 0x0fb7, J_TMP, e_mem(J_VP, VP(fx.fcw)));
+    e_alu_imm(e, 0, E_AND, e_reg(J_TMP), 0x3f);
+    e_alu_imm(e, 0, E_CMP, e_reg(J_TMP), 0x3f);
+    uint32_t unmasked = e_jcc(e, E_CC_NE);
+    fx_op(e, 1);
+    set_fpu(e, JIT_FPU_ALL);
+    e_patch(e, out[0], e->at);
+    e_patch(e, out[1], e->at);
     e_patch(e, unmasked, e->at);
     e8(e, 0xc3);
 }
 
-static void make_save_vec(struct soft_jit *j)
+/* FXSAVE leaves pointers into translated code: with every exception masked nothing reads them, and
+ * they are cleared. */
+static void make_save_fpu(struct soft_jit *j)
 {
     struct emit *e = &j->e;
-    j->save_vec = e->at;
+    j->save_fpu = e->at;
+    e_op_rm(e, 0, 0, 0x80, 7, e_mem(J_VP, VP(jit_fpu)));
+    e8(e, JIT_FPU_ALL);
+    uint32_t all = e_jcc(e, E_CC_E);
     move_xmm(e, 0x11);
     e_op_rm(e, 0, 0, 0x0fae, 3, e_mem(J_VP, VP(fx.mxcsr))); /* stmxcsr */
+    uint32_t done = e_jmp(e);
+    e_patch(e, all, e->at);
+    fx_op(e, 0);
+    e_op_rm(e, 1, 0, 0xc7, 0, e_mem(J_VP, VP(fx.fip)));
+    e32(e, 0);
+    e_op_rm(e, 1, 0, 0xc7, 0, e_mem(J_VP, VP(fx.fdp)));
+    e32(e, 0);
+    e8(e, 0x66);
+    e_op_rm(e, 0, 0, 0xc7, 0, e_mem(J_VP, VP(fx.fop)));
+    e16(e, 0);
+    e8(e, 0xdb); /* fninit */
+    e8(e, 0xe3);
+    e_patch(e, done, e->at);
     e_op_rm(e, 0, 0, 0x0fae, 2, e_mem(J_VP, VP(jit_mxcsr)));
-    e_op_rm(e, 0, 0, 0xc6, 0, e_mem(J_VP, VP(jit_vec)));
-    e8(e, 0);
+    set_fpu(e, JIT_FPU_NONE);
     e8(e, 0xc3);
 }
 
-static void give_back_vec(struct soft_jit *j)
+static void give_back_fpu(struct soft_jit *j)
 {
     struct emit *e = &j->e;
-    e_op_rm(e, 0, 0, 0x80, 7, e_mem(J_VP, VP(jit_vec)));
-    e8(e, 0);
+    e_op_rm(e, 0, 0, 0x80, 7, e_mem(J_VP, VP(jit_fpu)));
+    e8(e, JIT_FPU_NONE);
     uint32_t none = e_jcc(e, E_CC_E);
-    e_call_to(e, j->save_vec);
+    e_call_to(e, j->save_fpu);
     e_patch(e, none, e->at);
 }
 
@@ -111,7 +169,7 @@ static void make_exit(struct soft_jit *j)
 {
     struct emit *e = &j->e;
     j->exit = e->at;
-    give_back_vec(j);
+    give_back_fpu(j);
     spill(e);
     leave_frame(e);
     e8(e, 0xc3);
@@ -123,7 +181,7 @@ static void make_bail(struct soft_jit *j)
 {
     struct emit *e = &j->e;
     j->bail = e->at;
-    give_back_vec(j);
+    give_back_fpu(j);
     e_alu_rm(e, 1, E_ADD, J_TMP, e_mem(J_VP, VP(block_rip)));
     e_store(e, J_VP, VP(block_rip), J_TMP);
     spill(e);
@@ -172,7 +230,7 @@ static void make_call(struct soft_jit *j)
 {
     struct emit *e = &j->e;
     j->call = e->at;
-    give_back_vec(j);
+    give_back_fpu(j);
     spill(e);
     e_alu_imm(e, 1, E_SUB, e_reg(E_RSP), 8);
     e_op_rm(e, 0, 0, 0xc6, 0, e_mem(J_VP, VP(jit_resume)));
@@ -195,8 +253,9 @@ static void make_call(struct soft_jit *j)
 static void make_thunks(struct soft_jit *j)
 {
     j->e.at = 16;
+    make_save_fpu(j);
     make_load_vec(j);
-    make_save_vec(j);
+    make_load_all(j);
     make_enter(j);
     make_exit(j);
     make_bail(j);

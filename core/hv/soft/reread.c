@@ -288,6 +288,7 @@ static bool one_byte(struct cursor *c, struct reread *r, uint8_t rexbits)
         r->kind = RR_LEAVE;
         r->size = 8;
         return !r->opsz;
+    case 0xd8 ... 0xdf: modrm(c, r, rexbits); return soft_reread_x87(r);
     case 0xe8:
     case 0xe9:
         r->kind = op == 0xe8 ? RR_CALL : RR_JMP;

@@ -27,6 +27,7 @@ enum reread_kind {
     RR_PUSH_RM,
     RR_LEAVE,
     RR_VEC, /* SSE: operands in xmm registers where xreg, xrm say so */
+    RR_X87, /* the register operand, if any, is in modrm */
     RR_JCC,
     RR_JMP,
     RR_CALL,
@@ -61,6 +62,8 @@ struct reread {
 
 /* The vector part: prefixes, opcode and ModRM have been read. */
 bool soft_reread_vec(struct reread *r, bool sse42_host);
+
+bool soft_reread_x87(struct reread *r);
 
 /* False: not one of the translator's. `left` bytes are readable. */
 bool soft_reread(const uint8_t *p, unsigned left, struct reread *r);

@@ -30,7 +30,7 @@ struct tr {
     const uint8_t *page;
     bool in_host, in_vp; /* where the guest's flags are right now */
     bool exact;          /* keep even flags that only a fault's frame would show */
-    bool vec_loaded;     /* the guest's XMM registers and MXCSR are in the host's */
+    uint8_t loaded;      /* enum jit_fpu: what of the guest's is surely in the host's registers */
     unsigned nslow;
     struct step step[BLOCK_MAX_INSNS];
     struct slow slow[MAX_SLOW];
@@ -263,19 +263,19 @@ static void plain(struct tr *t, const struct step *s, unsigned k)
 
 /* ---- vector instructions ---- */
 
-static void load_vec(struct tr *t, const struct step *s, unsigned k)
+static void load_fpu(struct tr *t, const struct step *s, unsigned k, enum jit_fpu what)
 {
     struct emit *e = t->e;
-    if (t->vec_loaded)
+    if (t->loaded >= what)
         return;
-    clobber_flags(t, t->exact || (s->flags_after && !s->r.flags_set));
-    e_op_rm(e, 0, 0, 0x80, 7, e_mem(J_VP, VP(jit_vec))); /* cmp byte, 0 */
-    e8(e, 0);
-    uint32_t there = e_jcc(e, E_CC_NE);
-    e_call_to(e, t->j->load_vec);
+    clobber_flags(t, t->exact || s->r.flags_read || (s->flags_after && !s->r.flags_set));
+    e_op_rm(e, 0, 0, 0x80, 7, e_mem(J_VP, VP(jit_fpu))); /* cmp byte */
+    e8(e, (uint8_t)what);
+    uint32_t there = e_jcc(e, E_CC_AE);
+    e_call_to(e, what == JIT_FPU_ALL ? t->j->load_all : t->j->load_vec);
     slow_way(t, E_CC_NE, k); /* not allowed now, or an exception is unmasked */
     e_patch(e, there, e->at);
-    t->vec_loaded = true;
+    t->loaded = (uint8_t)what;
 }
 
 static void vec(struct tr *t, const struct step *s, unsigned k)
@@ -283,7 +283,7 @@ static void vec(struct tr *t, const struct step *s, unsigned k)
     const struct reread *r = &s->r;
     struct emit_rm rm = e_mem(J_ADDR, 0);
     unsigned reg = r->reg, h = 0;
-    load_vec(t, s, k);
+    load_fpu(t, s, k, JIT_FPU_VEC);
     if (r->mem)
         memory(t, s, k, r->rm_size, r->rm_use & RR_W);
     if (r->group)
@@ -299,6 +299,24 @@ static void vec(struct tr *t, const struct step *s, unsigned k)
         put_reg(t, r->reg, reg);
     if (!r->mem && !r->xrm && (r->rm_use & RR_W))
         put_reg(t, r->rm, h);
+    if (r->flags_set)
+        flags_written(t);
+}
+
+static void x87(struct tr *t, const struct step *s, unsigned k)
+{
+    const struct reread *r = &s->r;
+    load_fpu(t, s, k, JIT_FPU_ALL);
+    if (r->mem)
+        memory(t, s, k, r->rm_size, r->rm_use & RR_W);
+    if (r->flags_read)
+        load_flags(t);
+    if (r->mem) {
+        e_op_rm(t->e, 0, 0, r->op, r->modrm >> 3 & 7, e_mem(J_ADDR, 0));
+    } else {
+        e8(t->e, r->op);
+        e8(t->e, r->modrm);
+    }
     if (r->flags_set)
         flags_written(t);
 }
@@ -473,7 +491,8 @@ static void call_handler(struct tr *t, unsigned k)
     e_patch(e, over, e->at);
     e_mov_imm64(e, J_ADDR, (uint64_t)(uintptr_t)(t->j->rx + at));
     e_call_to(e, t->j->call);
-    t->in_host = t->vec_loaded = false;
+    t->in_host = false;
+    t->loaded = JIT_FPU_NONE;
     t->in_vp = true;
     /* the handler may have overwritten this very block: its head is a jump then */
     e8(e, 0x80); /* cmp byte [rip + head], 0xe9 */
@@ -527,6 +546,7 @@ static bool one(struct tr *t, unsigned k)
     switch (r->kind) {
     case RR_PLAIN: plain(t, s, k); break;
     case RR_VEC: vec(t, s, k); break;
+    case RR_X87: x87(t, s, k); break;
     case RR_NOP: break;
     case RR_FIXED:
         if (r->flags_read)
@@ -604,10 +624,13 @@ static bool one(struct tr *t, unsigned k)
 }
 
 /* Whether an instruction may stand in the middle, or only as the last one. */
-static bool native(const struct reread *r, uint32_t next_off)
+static bool native(const struct reread *r, uint32_t next_off, bool exact)
 {
     switch (r->kind) {
     case RR_PLAIN: return plain_ok(r, next_off);
+    case RR_X87: /* the interpreter keeps the last instruction's pointer: compared exactly only
+                    there */
+        return !exact && !(r->base == RR_RIP && r->disp > INT32_MAX - (int32_t)next_off);
     case RR_VEC:
     case RR_LEA: return !(r->base == RR_RIP && r->disp > INT32_MAX - (int32_t)next_off);
     case RR_CALL_RM:
@@ -665,7 +688,7 @@ static unsigned read_block(struct tr *t)
         struct step *s = &t->step[k];
         uint32_t off = code_off(t, k);
         s->native = off < 4096 && soft_reread(t->page + off, 4096 - off, &s->r) &&
-                    s->r.len == b->insn[k].len && native(&s->r, off + s->r.len);
+                    s->r.len == b->insn[k].len && native(&s->r, off + s->r.len, t->exact);
         /* branches end blocks: one in the middle would be the decoder's and our disagreement */
         if (s->native && s->r.kind >= RR_JCC && k + 1 != b->n)
             s->native = false;
@@ -723,7 +746,7 @@ uint32_t jit_block(struct soft_jit *j, struct soft_vp *vp, struct block *b)
     head(&t);
     t.in_host = false;
     t.in_vp = true;
-    t.vec_loaded = false;
+    t.loaded = JIT_FPU_NONE;
     bool open = true;
     for (unsigned k = 0; k < b->n && open; k++) {
         if (!t.step[k].native && k + 1 == b->n) {
