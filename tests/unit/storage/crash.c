@@ -44,7 +44,7 @@ static uint32_t next_version;
 static struct crashstore store;
 static struct loop *loop, *loop2;
 static const struct scenario *scenario;
-static unsigned long cuts, want_cuts = 10000, bad_cuts, qemu_checks;
+static unsigned long merges, cuts, want_cuts = 10000, bad_cuts, qemu_checks;
 static uint64_t seed = 1;
 static bool playing, have_qemu;
 
@@ -328,15 +328,16 @@ static void one_op(struct disk *d)
         wait_for((unsigned)(rnd() % SLOTS));
 }
 
-static void make(const char *name, enum disk_type type, const struct guid *parent)
+static void make(const char *name, enum disk_type type, const char *parent,
+                 const struct guid *parent_id)
 {
     struct format_params f = {.format = scenario->format,
                               .type = type,
                               .size = SIZE,
                               .block_size = scenario->block,
-                              .parent_path = parent ? "p" : NULL};
+                              .parent_path = parent};
     if (parent)
-        f.parent_id = *parent;
+        f.parent_id = *parent_id;
     err e = ERR_INIT;
     struct sfile *file = crashstore_open(&store, name);
     CHECK(format_check(&f, &e) && format_write(file, &f, &e) && sfile_flush(file) == 0);
@@ -345,8 +346,8 @@ static void make(const char *name, enum disk_type type, const struct guid *paren
 
 static void base_content(struct disk *d)
 {
-    for (int i = 0; i < 12; i++) {
-        uint64_t first = rnd() % (SECTORS - 64);
+    for (uint64_t i = 0; i < 12; i++) { /* some where the workload will be, some anywhere */
+        uint64_t first = i < 6 ? i * scenario->block / SECTOR : rnd() % (SECTORS - 64);
         uint32_t version = ++next_version;
         for (int k = 0; k < 64; k++) {
             fill_sector(slots[0].buf + k * SECTOR, first + k, version);
@@ -357,9 +358,8 @@ static void base_content(struct disk *d)
     CHECK_EQ(disk_flush_sync(d), 0);
 }
 
-static void one_run(const struct scenario *sc, unsigned ops)
+static void new_model(const struct scenario *sc)
 {
-    err e = ERR_INIT;
     scenario = sc;
     next_version = 0;
     memset(model, 0, sizeof model);
@@ -367,18 +367,24 @@ static void one_run(const struct scenario *sc, unsigned ops)
         model[i].n = 1;
         model[i].done_at[0] = 1;
     }
-    now_clock = 2;
     crashstore_init(&store, loop, rnd());
     store.before_change = before_change;
+}
+
+static void one_run(const struct scenario *sc, unsigned ops)
+{
+    err e = ERR_INIT;
+    new_model(sc);
+    now_clock = 2;
     struct guid id;
     if (sc->type == DISK_DIFFERENCING) {
-        make("p", DISK_DYNAMIC, NULL);
+        make("p", DISK_DYNAMIC, NULL, NULL);
         struct disk *p = crashstore_disk(&store, "p", 0, &e);
         base_content(p);
         image_identity(p->top, &id);
         disk_close(p);
     }
-    make("d", sc->type, sc->type == DISK_DIFFERENCING ? &id : NULL);
+    make("d", sc->type, sc->type == DISK_DIFFERENCING ? "p" : NULL, &id);
     struct disk *d = crashstore_disk(&store, "d", 0, &e);
     CHECK(d != NULL);
     if (!d)
@@ -390,6 +396,47 @@ static void one_run(const struct scenario *sc, unsigned ops)
     disk_close(d); /* cuts while it is closed count too */
     playing = false;
     crashstore_clear(&store);
+}
+
+/* ---- merging, cut anywhere ---- */
+
+static void merged(void *ctx, const err *e)
+{
+    if (e->code != ERR_NONE)
+        fprintf(stderr, "%s\n", e->text);
+    CHECK_EQ(e->code, ERR_NONE);
+    *(bool *)ctx = true;
+}
+
+/* p <- a <- d: a goes into p while d is in use; whenever the power goes, d reads the same. */
+static void one_merge(const struct scenario *sc)
+{
+    static const char *const names[] = {"p", "a", "d"};
+    struct guid id;
+    err e = ERR_INIT;
+    bool done = false;
+    new_model(sc);
+    for (int i = 0; i < 3; i++) {
+        make(names[i], i ? DISK_DIFFERENCING : DISK_DYNAMIC, i ? names[i - 1] : NULL, &id);
+        struct disk *l = crashstore_disk(&store, names[i], 0, &e);
+        CHECK(l != NULL);
+        base_content(l);
+        disk_close(l);
+        l = crashstore_disk(&store, names[i], DISK_OPEN_READ_ONLY | DISK_OPEN_NO_PARENT, &e);
+        image_identity(l->top, &id);
+        disk_close(l);
+    }
+    struct disk *d = crashstore_disk(&store, "d", 0, &e);
+    CHECK(d != NULL);
+    playing = true;
+    CHECK(d && disk_merge_start(
+                   d, &(struct disk_merge_params){.depth = 1, .done = merged, .ctx = &done}, &e));
+    while (d && !done && e.code == ERR_NONE)
+        loop_turn(loop, 1000);
+    disk_close(d);
+    playing = false;
+    crashstore_clear(&store);
+    merges++;
 }
 
 int main(int argc, char **argv)
@@ -412,7 +459,11 @@ int main(int argc, char **argv)
     for (int i = 0; i < SLOTS; i++)
         slots[i].buf = malloc(64 * SECTOR);
     for (unsigned run = 0; cuts < want_cuts && bad_cuts < 20; run++)
-        one_run(&all[run % ARRAY_LEN(all)], 60);
-    printf("%lu cuts, %lu of them shown to qemu-img, %lu bad\n", cuts, qemu_checks, bad_cuts);
+        if (run % 6 == 5)
+            one_merge(&all[run / 6 % 2 ? 3 : 1]);
+        else
+            one_run(&all[run % 6], 60);
+    printf("%lu cuts, %lu of them shown to qemu-img, %lu merges, %lu bad\n", cuts, qemu_checks,
+           merges, bad_cuts);
     return bad_cuts || check_failures;
 }
