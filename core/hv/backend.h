@@ -113,6 +113,8 @@ struct hv_backend_ops {
     /* Whether guests do well to end interrupts by MSR 0x40000070, where the VP assist page can
      * spare them the exit (TLFS 10.3.5). NULL: no. */
     bool (*lazy_eoi)(void);
+    /* Whether extended hypercalls (0x8001 and on: free page reporting) reach core/hv. NULL: yes. */
+    bool (*extended_calls)(void);
     /* Whether this host can run an unmodified kernel with it; `why` gets one line if not. */
     bool (*usable)(char *why, size_t size);
     void *(*create)(const struct hv_backend_params *p, err *e);

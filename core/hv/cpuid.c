@@ -183,7 +183,7 @@ static void put_hyperv(struct table *t, const struct hv_partition_params *p,
                      HV_HINT_CLUSTER_IPI | HV_HINT_EX_MASKS;
     if (ops->lazy_eoi && ops->lazy_eoi())
         hints |= HV_HINT_APIC_MSRS;
-    if (p->page_reporting)
+    if (p->page_reporting && (!ops->extended_calls || ops->extended_calls()))
         priv_high |= HV_PRIV_EXTENDED;
     static const char signature[] = "Microsoft Hv"; /* EBX ECX EDX */
     put(t, HV_CPUID_VENDOR, HV_CPUID_HARDWARE, get_le32(signature), get_le32(signature + 4),

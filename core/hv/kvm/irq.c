@@ -97,11 +97,14 @@ void kvm_inject_extint(struct kvm_vp *vp)
 {
     struct kvm *k = vp->k;
     struct kvm_run *run = vp->run;
+    if (run->ready_for_interrupt_injection)
+        vp->extint = -1; /* the one before has been delivered */
     if (atomic_load(&k->extint) && run->ready_for_interrupt_injection) {
         int vector = k->p.up.extint_ack(k->p.up.ctx);
         struct kvm_interrupt i = {.irq = (uint32_t)vector};
         if (vector >= 0 && ioctl(vp->fd, KVM_INTERRUPT, &i))
             log_line(LOG_ERROR, "kvm", "injecting vector %d: %s", vector, strerror(errno));
+        vp->extint = vector;
     }
     run->request_interrupt_window = atomic_load(&k->extint);
 }

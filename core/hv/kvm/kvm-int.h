@@ -26,6 +26,7 @@ struct kvm_vp {
     pthread_t thread;    /* valid while inside */
     _Atomic bool inside; /* vp_run is on */
     _Atomic bool kicked;
+    int extint; /* the PIC's vector given to KVM and perhaps not yet delivered; -1: none */
     uint64_t exits[HV_COUNT_KINDS]; /* written by the VP's thread; read by others as it comes */
 };
 

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include "core/base/bytes.h"
@@ -105,6 +106,15 @@ static bool lazy_eoi(void)
            !parameter_is_on("/sys/module/kvm_amd/parameters/avic");
 }
 
+/* KVM hands extended hypercalls out since Linux 6.3; there is no capability that says so. */
+static bool extended_calls(void)
+{
+    struct utsname u;
+    unsigned major, minor;
+    return uname(&u) == 0 && sscanf(u.release, "%u.%u", &major, &minor) == 2 &&
+           (major > 6 || (major == 6 && minor >= 3));
+}
+
 /* ---- making ---- */
 
 static void on_kick(int sig)
@@ -165,7 +175,7 @@ static bool make_vm(struct kvm *k, err *e)
 static bool make_vp(struct kvm *k, unsigned i, err *e)
 {
     struct kvm_vp *vp = &k->vp[i];
-    *vp = (struct kvm_vp){.k = k, .index = i, .fd = ioctl(k->vm, KVM_CREATE_VCPU, i)};
+    *vp = (struct kvm_vp){.k = k, .index = i, .extint = -1, .fd = ioctl(k->vm, KVM_CREATE_VCPU, i)};
     if (vp->fd < 0)
         return err_errno(e, errno, "making processor %u", i);
     k->made++;
@@ -291,6 +301,7 @@ const struct hv_backend_ops hv_backend_kvm = {
     .name = "kvm",
     .host_cpuid = kvm_host_cpuid,
     .lazy_eoi = lazy_eoi,
+    .extended_calls = extended_calls,
     .usable = usable,
     .create = create,
     .destroy = destroy,
