@@ -4,6 +4,7 @@
 #include <glib/gi18n.h>
 
 #include "app/ui/console-window.h"
+#include "app/ui/disk-tool.h"
 #include "app/ui/library-window.h"
 #include "app/ui/preferences.h"
 #include "app/ui/settings-window.h"
@@ -162,6 +163,12 @@ static void do_preferences(GSimpleAction *action, GVariant *parameter, gpointer 
         self->settings, gtk_application_get_active_window(GTK_APPLICATION(self))));
 }
 
+static void do_disk_tool(GSimpleAction *action, GVariant *parameter, gpointer data)
+{
+    GtkWindow *w = find_window(data, VIREO_TYPE_DISK_TOOL, NULL);
+    gtk_window_present(w ? w : vireo_disk_tool_new(data));
+}
+
 static void do_why_slow(GSimpleAction *action, GVariant *parameter, gpointer data)
 {
     VireoApplication *self = data;
@@ -201,6 +208,7 @@ static const GActionEntry entries[] = {
     {"open", do_open, "s"},
     {"settings", do_settings, "s"},
     {"preferences", do_preferences},
+    {"disk-tool", do_disk_tool},
     {"why-slow", do_why_slow},
     {"shortcuts", do_shortcuts},
     {"about", do_about},

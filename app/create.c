@@ -4,8 +4,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glib/gi18n.h>
+#include <glib/gstdio.h>
 #include <unistd.h>
 
+#include "app/disk-job.h"
 #include "app/error.h"
 #include "core/machine/iso.h"
 #include "core/storage/disk-tool.h"
@@ -83,7 +85,7 @@ static bool add_sources(struct vm_config *c, const VireoCreateRequest *r, err *e
     enum vm_bus bus = c->generation == 1 ? VM_BUS_IDE : VM_BUS_SCSI;
     switch (r->source) {
     case VIREO_SOURCE_GALLERY:
-        return vm_config_add_disk(c, bus, VM_MEDIA_DISK, "disk.raw", e) &&
+        return vm_config_add_disk(c, bus, VM_MEDIA_DISK, "disk.vhdx", e) &&
                set_kernel(c, "vmlinuz", "initrd.img", vireo_gallery_entry_get_cmdline(r->entry), e);
     case VIREO_SOURCE_ISO:
         return vm_config_add_disk(c, bus, VM_MEDIA_DISK, "disk.vhdx", e) &&
@@ -182,14 +184,41 @@ static void failed(GTask *task, GError *error)
     g_object_unref(task);
 }
 
-static void on_built(GObject *source, GAsyncResult *result, gpointer data)
+static void on_converted(GObject *source, GAsyncResult *result, gpointer data)
 {
     GTask *task = data;
+    Job *j = g_task_get_task_data(task);
+    g_autofree char *raw = g_build_filename(j->folder, "disk.raw", NULL);
     GError *error = NULL;
-    if (vireo_gallery_build_finish(result, &error))
+    gboolean ok = vireo_disk_job_finish(result, NULL, &error);
+    g_unlink(raw);
+    if (ok)
         done(task);
     else
         failed(task, error);
+}
+
+static void on_converting(double fraction, gpointer data)
+{
+    Job *j = data;
+    if (j->progress)
+        j->progress(fraction, _("Packing the disk"), j->progress_data);
+}
+
+/* The builder makes a raw disk; checkpoints want a VHDX. */
+static void on_built(GObject *source, GAsyncResult *result, gpointer data)
+{
+    GTask *task = data;
+    Job *j = g_task_get_task_data(task);
+    GError *error = NULL;
+    if (!vireo_gallery_build_finish(result, &error)) {
+        failed(task, error);
+        return;
+    }
+    g_autofree char *raw = g_build_filename(j->folder, "disk.raw", NULL);
+    g_autofree char *vhdx = g_build_filename(j->folder, "disk.vhdx", NULL);
+    vireo_disk_job_async(VIREO_DISK_CONVERT, raw, vhdx, 0, on_converting, j,
+                         g_task_get_cancellable(task), on_converted, task);
 }
 
 static void on_prepared(GObject *source, GAsyncResult *result, gpointer data)

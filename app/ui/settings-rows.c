@@ -54,7 +54,10 @@ void vireo_settings_row_refresh(GtkWidget *row)
     show_value(b, value);
     b->refreshing = FALSE;
     gtk_widget_set_sensitive(b->control, !locked);
-    gtk_widget_set_tooltip_text(row, locked ? _("Can be changed when the machine is off") : NULL);
+    gtk_widget_set_tooltip_text(row, locked ? _("Can be changed when the machine is off")
+                                     : b->what->kind == VIREO_ROW_CHOICE && b->what->subtitle
+                                         ? _(b->what->subtitle)
+                                         : NULL);
 }
 
 static void tell(GtkWidget *row, const char *text)
@@ -130,6 +133,8 @@ static void make_choice(Binding *b)
         gtk_string_list_append(list, _(b->what->choices[i]));
     b->row = b->control = adw_combo_row_new();
     adw_combo_row_set_model(ADW_COMBO_ROW(b->row), G_LIST_MODEL(list));
+    /* Below the title: beside it a long value would be cut. */
+    adw_combo_row_set_use_subtitle(ADW_COMBO_ROW(b->row), TRUE);
     g_signal_connect_swapped(b->row, "notify::selected", G_CALLBACK(on_choice), b);
 }
 
@@ -149,7 +154,7 @@ GtkWidget *vireo_settings_row_new(const VireoSettingRow *row, const char *key, V
     b->vm = g_object_ref(vm);
     make[row->kind](b);
     adw_preferences_row_set_title(ADW_PREFERENCES_ROW(b->row), _(row->title));
-    if (row->subtitle && ADW_IS_ACTION_ROW(b->row))
+    if (row->subtitle && row->kind != VIREO_ROW_CHOICE && ADW_IS_ACTION_ROW(b->row))
         adw_action_row_set_subtitle(ADW_ACTION_ROW(b->row), _(row->subtitle));
     if (b->control == b->row) /* others are labelled by their row */
         gtk_accessible_update_property(GTK_ACCESSIBLE(b->row), GTK_ACCESSIBLE_PROPERTY_LABEL,

@@ -5,6 +5,7 @@
 
 #include "app/error.h"
 #include "app/ui/choose-file.h"
+#include "app/ui/disk-tool.h"
 #include "app/ui/names.h"
 #include "app/ui/settings-rows.h"
 
@@ -256,6 +257,11 @@ static void on_add_disk(VireoSettingsWindow *self)
                       on_new_disk, self);
 }
 
+static void on_make_disk(VireoSettingsWindow *self)
+{
+    vireo_ask_new_disk(GTK_WINDOW(self), on_new_disk, self);
+}
+
 static void on_add_drive(VireoSettingsWindow *self)
 {
     struct new_disk d = {VM_MEDIA_DVD, NULL};
@@ -395,6 +401,7 @@ static void add_hardware_pages(VireoSettingsWindow *self)
     self->disks_page = add_page(self, _("Disks"), "drive-harddisk-symbolic", NULL, 0);
     AdwPreferencesGroup *g = ADW_PREFERENCES_GROUP(adw_preferences_group_new());
     GtkWidget *box = gtk_box_new(GTK_ORIENTATION_VERTICAL, 6);
+    gtk_box_append(GTK_BOX(box), add_button(_("_New Disk…"), G_CALLBACK(on_make_disk), self));
     gtk_box_append(GTK_BOX(box), add_button(_("_Attach Disk…"), G_CALLBACK(on_add_disk), self));
     gtk_box_append(GTK_BOX(box), add_button(_("Add _DVD Drive"), G_CALLBACK(on_add_drive), self));
     adw_preferences_group_add(g, box);

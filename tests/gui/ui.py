@@ -16,7 +16,7 @@ class NotThere(Exception):
     pass
 
 
-def wait(fn, what, seconds=20):
+def wait(fn, what, seconds=40):
     """fn's first true result; NotThere after `seconds`."""
     end = time.monotonic() + seconds
     while True:
@@ -60,18 +60,18 @@ def showing(node):
 
 def find(name, role=None, root=None, need_showing=True):
     """The first showing accessible of that name (and role, as 'push button')."""
-    for n, _ in walk(root or app()):
+    for n, _ in walk(root or wait(app, "the application")):
         if n.get_name() == name and (role is None or n.get_role_name() == role):
             if not need_showing or showing(n):
                 return n
     return None
 
 
-def need(name, role=None, root=None, seconds=20):
+def need(name, role=None, root=None, seconds=40):
     return wait(lambda: find(name, role, root), f"{role or 'widget'} “{name}”", seconds)
 
 
-def gone(name, role=None, seconds=20):
+def gone(name, role=None, seconds=40):
     wait(lambda: find(name, role) is None, f"{name} to go", seconds)
 
 
@@ -94,7 +94,7 @@ def type_into(name, text, role="text"):
     n.set_text_contents(text)
 
 
-def window_id(title, seconds=20):
+def window_id(title, seconds=40):
     def look():
         out = subprocess.run(["xdotool", "search", "--onlyvisible", "--name", title],
                              capture_output=True, text=True).stdout.split()
