@@ -349,6 +349,12 @@ static enum net_send nat_send(void *self, const struct net_packet *p)
     if (!net_parse(p->data, p->len, &h) || (h.family == 4 && !ipv4_reachable(p->data, &h)) ||
         (h.family == 6 && !ipv6_reachable(p->data, &h)))
         return NET_DROPPED;
+    if (h.fragment) {
+        /* Libslirp's reassembly (4.7) follows a wild pointer on some of them. */
+        LOG_GUEST("net",
+                  "NAT: the guest sent a fragment of a datagram, which the NAT does not take");
+        return NET_DROPPED;
+    }
     unsigned fill = p->flags & (NET_FILL_IP | NET_FILL_L4);
     if (p->mss || fill || is_syn(p->data, &h)) {
         memcpy(n->frame, p->data, p->len);

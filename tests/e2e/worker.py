@@ -162,7 +162,7 @@ def nat(m, o):
         check("names are resolved", status == 0 and host_resolves() in text, text)
     web = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server)
     threading.Thread(target=web.serve_forever, daemon=True).start()
-    get = f"wget -q -T 5 -O - http://10.203.0.2:{web.server_port}/"
+    get = f"printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 5 10.203.0.2 {web.server_port}"
     status, text = m.do(get, 30)
     check("the host's loopback is out of reach", "reached" not in text, text)
     forward = free_port()
