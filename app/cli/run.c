@@ -38,6 +38,8 @@ static const char help[] =
     "  --machine KIND       gen2, or pc (with PIC and PIT; the default with --multiboot and for\n"
     "                       32-bit Linux)\n"
     "  --debug-exit         a write to port 0xf4 ends the run with status (value << 1) | 1\n"
+    "  --test-devices       the devices that kvm-unit-tests use (and no VMBus)\n"
+    "  --vendor NAME        the processor's vendor: intel (default) or amd\n"
     "  --no-reboot          end with status 10 when the guest resets\n"
     "  --stats FILE         write what the run took as JSON\n"
     "  --self-restore S     for tests: every S seconds save, reset and restore the devices' and\n"
@@ -51,7 +53,8 @@ enum { ESCAPE = 1, INPUT = 4096, RETRY_MS = 10, STATUS_RESET = 10, STATUS_CRASH 
 struct options {
     const char *kernel, *initrd, *append, *multiboot, *memory, *cpus, *cpu, *accel, *serial,
         *machine, *stats, *self_restore;
-    bool debug_exit, no_reboot;
+    const char *vendor;
+    bool debug_exit, no_reboot, test_devices;
 };
 
 struct run {
@@ -298,7 +301,8 @@ static bool to_params(const struct options *o, struct machine_params *p, err *e)
     static const char *const cpus[] = {"baseline", "host"};
     static const char *const accels[] = {"auto", "kvm", "soft"};
     static const char *const kinds[] = {"gen2", "pc"};
-    unsigned cpu = HV_CPU_BASELINE, accel = HV_ACCEL_AUTO;
+    static const char *const vendors[] = {"intel", "amd"};
+    unsigned cpu = HV_CPU_BASELINE, accel = HV_ACCEL_AUTO, vendor = HV_VENDOR_INTEL;
     bool pc = o->multiboot || (p->boot.kernel.size && boot_is_linux32(&p->boot.kernel));
     unsigned kind = pc ? MACHINE_PC : MACHINE_GEN2;
     if (!o->kernel == !o->multiboot)
@@ -307,11 +311,14 @@ static bool to_params(const struct options *o, struct machine_params *p, err *e)
     if ((o->cpu && !word("--cpu", o->cpu, cpus, ARRAY_LEN(cpus), &cpu, e)) ||
         (o->accel && !word("--accel", o->accel, accels, ARRAY_LEN(accels), &accel, e)) ||
         (o->machine && !word("--machine", o->machine, kinds, ARRAY_LEN(kinds), &kind, e)) ||
+        (o->vendor && !word("--vendor", o->vendor, vendors, ARRAY_LEN(vendors), &vendor, e)) ||
         (o->cpus && !number("--cpus", o->cpus, HV_MAX_VPS, &p->vps, e)) ||
         (o->memory && !cli_size(o->memory, &p->memory, e)))
         return false;
     p->cpu = (enum hv_cpu_model)cpu;
     p->accel = (enum hv_accel)accel;
+    p->vendor = (enum hv_vendor)vendor;
+    p->test_devices = o->test_devices;
     p->kind = (enum machine_kind)kind;
     p->boot.protocol = o->multiboot ? BOOT_MULTIBOOT : BOOT_LINUX;
     p->boot.cmdline = o->append ? o->append : "";
@@ -473,6 +480,8 @@ int cli_run(int argc, char **argv)
         {"--machine", NULL, &o.machine},
         {"--stats", NULL, &o.stats},
         {"--debug-exit", &o.debug_exit, NULL},
+        {"--test-devices", &o.test_devices, NULL},
+        {"--vendor", NULL, &o.vendor},
         {"--no-reboot", &o.no_reboot, NULL},
         {"--self-restore", NULL, &o.self_restore},
     };

@@ -35,6 +35,7 @@
 #define LAYOUT_FRAMEBUFFER LAYOUT_MMIO_LOW_BASE
 #define LAYOUT_IOAPIC 0xfec00000ull
 #define LAYOUT_LAPIC 0xfee00000ull
+#define LAYOUT_TEST_MEMORY 0xff000000ull /* test devices alone: 64 KiB */
 #define LAYOUT_RAM_ABOVE_4G 0x100000000ull
 #define LAYOUT_MMIO_HIGH_BASE 0x7000000000ull
 #define LAYOUT_MMIO_HIGH_SIZE 0x1000000000ull
@@ -55,6 +56,9 @@ enum layout_port {
     LAYOUT_PORT_PM = 0x400,
     LAYOUT_PORT_ELCR = 0x4d0,
     LAYOUT_PORT_FW_CFG = 0x510,
+    LAYOUT_PORT_TEST_REGISTER = 0xe0, /* test devices alone */
+    LAYOUT_PORT_TEST_LINES = 0x2000,
+    LAYOUT_PORT_TEST_SYNIC = 0x3000,
 };
 
 /* Interrupt lines: IOAPIC pins, and PIC inputs of the same number below 16 (but for the timer). */

@@ -326,7 +326,7 @@ static void set_power_on(struct pic *p)
 {
     for (unsigned i = 0; i < CHIPS; i++) {
         uint8_t lines = p->chip[i].lines;
-        p->chip[i] = (struct chip){.lines = lines, .lowest = 7};
+        p->chip[i] = (struct chip){.lines = lines, .lowest = 7, .imr = 0xff};
     }
 }
 

@@ -129,6 +129,8 @@ void hv_partition_nmi(struct hv_partition *p, unsigned vp);
 bool hv_synic_post(struct hv_partition *p, unsigned vp, unsigned sint, uint32_t type,
                    const void *payload, uint8_t len);
 bool hv_synic_signal(struct hv_partition *p, unsigned vp, unsigned sint, uint16_t flag);
+/* Raises a SINT's interrupt alone, as after a message (for test devices). */
+void hv_synic_assert(struct hv_partition *p, unsigned vp, unsigned sint);
 /* Drops queued messages of a SINT on all VPs (UNLOAD, new contact). */
 void hv_synic_drop(struct hv_partition *p, unsigned sint);
 /* HvSignalEvent on connection `id` (24 bits) becomes a write to `fd` (an eventfd, borrowed until

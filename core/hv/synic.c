@@ -190,6 +190,15 @@ bool hv_synic_signal(struct hv_partition *p, unsigned vp, unsigned sint, uint16_
     return ok;
 }
 
+void hv_synic_assert(struct hv_partition *p, unsigned vp, unsigned sint)
+{
+    if (vp >= p->params.vp_count || sint >= HV_VP_SINTS)
+        return;
+    pthread_mutex_lock(&p->vp[vp].lock);
+    assert_sint(&p->vp[vp], sint);
+    pthread_mutex_unlock(&p->vp[vp].lock);
+}
+
 void hv_synic_drop(struct hv_partition *p, unsigned sint)
 {
     if (sint >= HV_VP_SINTS)

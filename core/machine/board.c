@@ -177,7 +177,8 @@ bool machine_make_board(struct machine *m, err *e)
         return false;
     wire(m);
     return add_pm(m, e) && add_rtc(m, e) && add_serials(m, e) && add_testports(m, e) &&
-           (m->p.kind != MACHINE_PC || add_pc(m, e));
+           (m->p.kind != MACHINE_PC || add_pc(m, e)) &&
+           (!m->p.test_devices || machine_add_test_devices(m, e));
 }
 
 /* ---- tables ---- */

@@ -56,8 +56,9 @@ bool boot_is_linux32(const struct boot_file *f);
 enum { /* where boot structures go; all in conventional memory */
        BOOT_GDT = 0x1000,
        BOOT_PAGE_TABLES = 0x2000, /* 6 pages */
-       BOOT_INFO = 0x10000,       /* zero page, start_info or multiboot info */
-       BOOT_INFO_2 = 0x11000,     /* what they point to */
+       BOOT_PAGE_TABLES_END = 0x8000,
+       BOOT_INFO = 0x10000,   /* zero page, start_info or multiboot info */
+       BOOT_INFO_2 = 0x11000, /* what they point to */
        BOOT_CMDLINE = 0x20000,
        BOOT_CMDLINE_MAX = 0x10000, /* with the NUL */
 };

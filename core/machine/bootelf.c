@@ -91,8 +91,11 @@ static bool load_segment(const struct boot_file *f, const Elf64_Phdr *p, const s
         return true;
     if (p->p_filesz > p->p_memsz)
         return bad_elf(f, "a segment larger in the file than in memory", e);
-    bool low = range_within(p->p_paddr, p->p_memsz, LAYOUT_EBDA) &&
-               p->p_paddr >= BOOT_CMDLINE + BOOT_CMDLINE_MAX;
+    /* Conventional memory, but for the boot structures there. */
+    bool low =
+        (p->p_paddr >= BOOT_CMDLINE + BOOT_CMDLINE_MAX &&
+         range_within(p->p_paddr, p->p_memsz, LAYOUT_EBDA)) ||
+        (p->p_paddr >= BOOT_PAGE_TABLES_END && range_within(p->p_paddr, p->p_memsz, BOOT_INFO));
     if (!low &&
         (p->p_paddr < LAYOUT_HIGH_RAM_BASE || !range_within(p->p_paddr, p->p_memsz, map->low_end)))
         return err_set(e, ERR_INVALID,

@@ -64,6 +64,9 @@ bool machine_make_board(struct machine *m, err *e);
 /* Writes ACPI and SMBIOS tables into memory. */
 bool machine_put_tables(struct machine *m, err *e);
 
+/* testdev.c */
+bool machine_add_test_devices(struct machine *m, err *e);
+
 /* Any thread: the guest ended; the first to say so until the next start is heard. */
 void machine_ask_end(struct machine *m, enum machine_end end, unsigned vp, uint32_t code);
 

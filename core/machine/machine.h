@@ -68,7 +68,8 @@ struct machine_params {
     unsigned serials; /* COM ports, at most MACHINE_SERIALS */
     bool vmbus;       /* the DSDT offers the bus */
     bool s4;
-    bool debug_exit; /* port 0xf4 ends the machine */
+    bool debug_exit;   /* port 0xf4 ends the machine */
+    bool test_devices; /* those of kvm-unit-tests; they take the place of the bus */
     bool stop_on_reset, stop_on_crash;
     int32_t rtc_offset_s;
     /* What is started: descriptors are duplicated, strings copied; `map` is the machine's. */

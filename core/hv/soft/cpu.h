@@ -245,6 +245,7 @@ _Static_assert(offsetof(struct soft_vp, seg) + sizeof(struct hv_segment) * HV_SE
                "offsets in insn are bytes");
 
 /* Goes on to the next instruction of the block: the last thing an integer handler does. */
+#define SOFT_BODY __attribute__((noinline))
 #define SOFT_NEXT(vp, i) return (i)[1].fn((vp), (i) + 1)
 
 #define SOFT_REG(type, vp, o) (*(type *)((char *)(vp) + (o)))

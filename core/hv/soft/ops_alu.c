@@ -616,7 +616,8 @@ void soft_op_cmpxchg8b(struct soft_vp *vp, const struct insn *i)
     SOFT_NEXT(vp, i);
 }
 
-void soft_op_cmpxchg16b(struct soft_vp *vp, const struct insn *i)
+/* Apart, so that the operation ends in a tail call (see ops_sys.c). */
+static SOFT_BODY void cmpxchg16b_body(struct soft_vp *vp, const struct insn *i)
 {
     uint64_t lin = soft_ea(vp, i, 16, true);
     if (lin & 15)
@@ -642,5 +643,10 @@ void soft_op_cmpxchg16b(struct soft_vp *vp, const struct insn *i)
     set_zf(vp, z);
     vp->gpr[HV_RAX] = a;
     vp->gpr[HV_RDX] = d;
+}
+
+void soft_op_cmpxchg16b(struct soft_vp *vp, const struct insn *i)
+{
+    cmpxchg16b_body(vp, i);
     SOFT_NEXT(vp, i);
 }

@@ -153,7 +153,10 @@ OP(out)
 
 /* Identification, time, MSRs. */
 
-OP(cpuid)
+/* What needs the address of a local variable is in a function of its own (SOFT_BODY): an operation
+ * must end in a tail call, or a guest's loop would use up the host's stack. */
+
+static SOFT_BODY void cpuid_body(struct soft_vp *vp)
 {
     uint32_t r[4];
     soft_cpuid(vp, (uint32_t)vp->gpr[HV_RAX], (uint32_t)vp->gpr[HV_RCX], r);
@@ -161,6 +164,11 @@ OP(cpuid)
     vp->gpr[HV_RBX] = r[1];
     vp->gpr[HV_RCX] = r[2];
     vp->gpr[HV_RDX] = r[3];
+}
+
+OP(cpuid)
+{
+    cpuid_body(vp);
     leave(vp, i);
 }
 
@@ -208,7 +216,7 @@ OP(rdpmc)
     soft_raise_error(vp, i, EXC_GP, 0);
 }
 
-OP(rdmsr)
+static SOFT_BODY void rdmsr_body(struct soft_vp *vp, const struct insn *i)
 {
     uint64_t v;
     need_cpl0(vp, i);
@@ -218,6 +226,11 @@ OP(rdmsr)
         soft_raise_error(vp, i, EXC_GP, 0);
     vp->gpr[HV_RAX] = (uint32_t)v;
     vp->gpr[HV_RDX] = v >> 32;
+}
+
+OP(rdmsr)
+{
+    rdmsr_body(vp, i);
     leave(vp, i);
 }
 
@@ -232,7 +245,7 @@ OP(wrmsr)
     leave(vp, i);
 }
 
-OP(rdrand)
+static SOFT_BODY void rdrand_body(struct soft_vp *vp, const struct insn *i)
 {
     uint64_t v;
     bool seed = (i->modrm >> 3 & 7) == 7;
@@ -245,6 +258,11 @@ OP(rdrand)
     default: SOFT_REG(uint64_t, vp, i->rm) = v;
     }
     vp->status = ok ? ST_CF : 0;
+}
+
+OP(rdrand)
+{
+    rdrand_body(vp, i);
     SOFT_NEXT(vp, i);
 }
 
@@ -699,7 +717,7 @@ OP(rsm)
 }
 
 /* VMCALL and VMMCALL: a hypercall in the way of Hyper-V (TLFS 3). */
-OP(vmcall)
+static SOFT_BODY void vmcall_body(struct soft_vp *vp, const struct insn *i)
 {
     if (vp->cpl || !soft_protected(vp))
         soft_raise(vp, i, EXC_UD);
@@ -728,6 +746,11 @@ OP(vmcall)
         vp->gpr[HV_RAX] = (uint32_t)r;
         vp->gpr[HV_RDX] = r >> 32;
     }
+}
+
+OP(vmcall)
+{
+    vmcall_body(vp, i);
     soft_chain(vp);
 }
 
