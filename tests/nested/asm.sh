@@ -4,7 +4,7 @@
 failed=0
 for t; do
     name=${t%:*} cpus=${t#*:}
-    out=$(timeout 120 run-asm --accel kvm --cpus "$cpus" "/asm/$name")
+    out=$(timeout 300 run-asm --accel kvm --cpus "$cpus" "/asm/$name")
     status=$?
     echo "== $name on $cpus processors: status $status"
     echo "$out"
