@@ -25,6 +25,7 @@ struct job {
     /* arguments and results */
     char *text, *text2;
     int fd, kind;
+    uint32_t number;
     bool flag, flag2;
     struct vm_disk_request disk;
     struct vm_adapter_settings adapter;
@@ -663,6 +664,63 @@ static gboolean on_guest_data(VireoMachine1 *m, GDBusMethodInvocation *call, con
     return job_start(j, run_guest_data);
 }
 
+static gboolean on_set_memory(VireoMachine1 *m, GDBusMethodInvocation *call, guint64 bytes,
+                              struct worker *w)
+{
+    err e = ERR_INIT;
+    if (!need_live(w, call))
+        return TRUE;
+    if (vm_set_memory(w->vm, bytes, &e))
+        vireo_machine1_complete_set_memory(m, call);
+    else
+        worker_fail(call, &e);
+    return TRUE;
+}
+
+enum { VSOCK_WAIT_MS = 5000 };
+
+static bool run_connect(struct job *j, err *e)
+{
+    j->fd = vm_connect_guest(j->w->vm, j->number, VSOCK_WAIT_MS, e);
+    return j->fd >= 0;
+}
+
+static void connect_done(struct job *j)
+{
+    g_autoptr(GUnixFDList) fds = g_unix_fd_list_new_from_array(&j->fd, 1);
+    j->fd = -1;
+    vireo_machine1_complete_connect_vsock(j->w->machine, j->call, fds, g_variant_new_handle(0));
+}
+
+static gboolean on_connect_vsock(VireoMachine1 *m, GDBusMethodInvocation *call, GUnixFDList *in,
+                                 guint port, struct worker *w)
+{
+    if (!need_live(w, call))
+        return TRUE;
+    struct job *j = job_new(w, call);
+    j->number = port;
+    j->done = connect_done;
+    return job_start(j, run_connect);
+}
+
+static gboolean on_listen_vsock(VireoMachine1 *m, GDBusMethodInvocation *call, GUnixFDList *fds,
+                                guint port, GVariant *listener, struct worker *w)
+{
+    err e = ERR_INIT;
+    if (!need_live(w, call))
+        return TRUE;
+    int fd = fds ? g_unix_fd_list_get(fds, g_variant_get_handle(listener), NULL) : -1;
+    if (fd < 0)
+        err_set(&e, ERR_INVALID, "No listening socket came with the request.");
+    if (fd >= 0 && vm_listen_guest(w->vm, port, fd, &e))
+        vireo_machine1_complete_listen_vsock(m, call, NULL);
+    else
+        worker_fail(call, &e);
+    if (fd >= 0)
+        close(fd);
+    return TRUE;
+}
+
 static gboolean on_info(VireoMachine1 *m, GDBusMethodInvocation *call, const char *topic,
                         struct worker *w)
 {
@@ -718,6 +776,9 @@ void worker_export_machine(struct worker *w)
         {"handle-open-serial", G_CALLBACK(on_serial)},
         {"handle-copy-file", G_CALLBACK(on_copy)},
         {"handle-set-guest-data", G_CALLBACK(on_guest_data)},
+        {"handle-set-memory", G_CALLBACK(on_set_memory)},
+        {"handle-connect-vsock", G_CALLBACK(on_connect_vsock)},
+        {"handle-listen-vsock", G_CALLBACK(on_listen_vsock)},
         {"handle-info", G_CALLBACK(on_info)},
     };
     w->machine = vireo_machine1_skeleton_new();

@@ -165,6 +165,12 @@ void worker_refresh(struct worker *w, unsigned changes)
         vireo_machine1_set_heartbeat(w->machine, heartbeat_name(vm_heartbeat(w->vm)));
     if (changes & VM_CHANGED_FACTS)
         vireo_machine1_set_guest(w->machine, worker_facts(w));
+    if (changes & VM_CHANGED_MEMORY) {
+        struct balloon_status s;
+        vm_memory(w->vm, &s);
+        vireo_machine1_set_memory_assigned(w->machine, s.assigned);
+        vireo_machine1_set_memory_demand(w->machine, s.pressure_known ? s.committed : 0);
+    }
 }
 
 static void tell_machine(struct worker *w)

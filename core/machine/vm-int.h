@@ -5,6 +5,8 @@
 
 #include "core/machine/vm.h"
 #include "core/vmbus/vmbus.h"
+#include "core/vsp/balloon.h"
+#include "core/vsp/hvsock.h"
 #include "core/vsp/netvsp.h"
 #include "core/vsp/storvsp.h"
 
@@ -32,6 +34,8 @@ struct vm {
     struct console *console;
     struct storvsp *scsi;
     struct integration *services;
+    struct balloon *balloon;
+    struct hvsock *sockets;
     struct disk_opener opener;
     char *switch_folder;
     struct guid id;
@@ -70,6 +74,8 @@ bool vm_call(struct vm *v, void (*fn)(struct vm_call *c), void *arg, err *e);
 /* vmdisk.c */
 bool vm_disks_make(struct vm *v, const struct vm_config *c, err *e);
 void vm_disks_close(struct vm *v); /* the controller is gone */
+/* vmguest.c */
+bool vm_guest_make(struct vm *v, const struct vm_config *c, err *e);
 /* vmnet.c */
 bool vm_nets_make(struct vm *v, const struct vm_config *c, err *e);
 

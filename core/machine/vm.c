@@ -316,7 +316,8 @@ static void make_devices(struct vm_call *call)
     struct vm *v = call->v;
     const struct vm_config *c = call->arg;
     call->ok = make_screen(v, c, call->e) && vm_disks_make(v, c, call->e) &&
-               vm_nets_make(v, c, call->e) && make_services(v, c, call->e);
+               vm_nets_make(v, c, call->e) && make_services(v, c, call->e) &&
+               vm_guest_make(v, c, call->e);
 }
 
 static bool vm_build(struct vm *v, const struct vm_params *p, err *e)

@@ -17,6 +17,7 @@
 #include "core/machine/machine.h"
 #include "core/net/port.h"
 #include "core/storage/disk.h"
+#include "core/vsp/balloon.h"
 #include "core/vsp/console.h"
 #include "core/vsp/integration.h"
 
@@ -27,6 +28,7 @@ enum vm_changes {
     VM_CHANGED_ADAPTERS = 2,
     VM_CHANGED_HEARTBEAT = 4,
     VM_CHANGED_FACTS = 8,
+    VM_CHANGED_MEMORY = 16,
 };
 
 struct vm_ops {
@@ -121,6 +123,17 @@ void vm_each_fact(struct vm *v, kvp_item_fn *fn, void *ctx);
 bool vm_set_guest_data(struct vm *v, const char *key, const char *value, err *e);
 /* Waits until the whole file is there. */
 bool vm_copy_file(struct vm *v, int fd, const char *path, bool overwrite, bool create_path, err *e);
+
+/* ---- dynamic memory and guest sockets ---- */
+
+/* Asks for an amount; VM_CHANGED_MEMORY follows as the guest goes along. */
+bool vm_set_memory(struct vm *v, uint64_t bytes, err *e);
+void vm_memory(struct vm *v, struct balloon_status *out);
+/* A stream to a program in the guest; waits for it. -1 on failure. */
+int vm_connect_guest(struct vm *v, uint32_t port, unsigned timeout_ms, err *e);
+/* The guest's connections to `port` of the host go to this listening Unix socket (borrowed); -1: no
+ * more. */
+bool vm_listen_guest(struct vm *v, uint32_t port, int listener, err *e);
 
 /* ---- parts ---- */
 struct machine *vm_machine(struct vm *v);

@@ -209,6 +209,11 @@ bool hvsock_join_fd(struct hvsock_stream *s, int fd, const void *first, size_t n
     return false;
 }
 
+bool hvsock_join_accepted(struct hvsock_stream *s, int fd, err *e)
+{
+    return join_stream(hvsock_stream_loop(s), s, fd, NULL, 0, e);
+}
+
 /* ---- socket pairs ---- */
 
 static bool make_pair(int fd[2], err *e)

@@ -76,11 +76,13 @@ struct loop *hvsock_stream_loop(const struct hvsock_stream *s);
 
 /*
  * Joins a stream and a descriptor (stream socket; taken): bytes and ends go both ways until both
- * are over. To be called when the stream is connected or in accept. `first` bytes are written to
+ * are over. To be called when the stream is connected. `first` bytes are written to
  * the stream before what the descriptor gives. False: no memory, or more than a ring's first room;
  * then both are closed.
  */
 bool hvsock_join_fd(struct hvsock_stream *s, int fd, const void *first, size_t nfirst, err *e);
+/* The same in an accept callback: on failure fd is closed and the stream is to be refused. */
+bool hvsock_join_accepted(struct hvsock_stream *s, int fd, err *e);
 /* A connected stream as one end of a socket pair, for other threads: -1 is given to done on
  * failure. done owns fd. */
 bool hvsock_connect_fd(struct hvsock *h, uint32_t port, unsigned timeout_ms,

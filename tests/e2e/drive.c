@@ -58,6 +58,7 @@ struct drive {
     /* answers of services, by the lock */
     bool answered;
     uint32_t status;
+    const char *key;
     char value[1024];
     unsigned timeout_s;
     unsigned line;
@@ -386,7 +387,8 @@ static void ask_heartbeat(void *ctx)
 static void on_item(void *ctx, const char *key, const char *value)
 {
     struct drive *d = ctx;
-    snprintf(d->value, sizeof d->value, "%s", value);
+    if (!strcmp(key, d->key))
+        snprintf(d->value, sizeof d->value, "%s", value);
 }
 static void ask_kvp_set(void *ctx)
 {
@@ -396,8 +398,10 @@ static void ask_kvp_set(void *ctx)
 static void ask_kvp_get(void *ctx)
 {
     struct ask *a = ctx;
-    a->ok = integration_kvp_get(a->d->ic, (enum kvp_pool)atoi(a->w[1]), a->w[2], on_item, answer,
-                                a->d, &a->e);
+    a->d->key = a->w[2];
+    a->d->value[0] = 0;
+    a->ok = integration_kvp_enumerate(a->d->ic, (enum kvp_pool)atoi(a->w[1]), on_item, answer, a->d,
+                                      &a->e);
 }
 static void ask_freeze(void *ctx)
 {
