@@ -5,6 +5,8 @@
 
 #include <stddef.h>
 
+#include "core/hv/soft/vec.h"
+
 enum form {
     F_NO,
     F_X,      /* xmm, xmm/m128 (aligned) */
@@ -182,6 +184,28 @@ static void operands(struct reread *r, enum form form)
     }
 }
 
+/* What the interpreter takes for undefined, or the host cannot do, must never be emitted: it would
+ * be undefined in Vireo itself. */
+static bool defined(const struct reread *r)
+{
+    struct vec_bytes b = {
+        .map = r->map == 1   ? VEC_MAP_0F
+               : r->map == 2 ? VEC_MAP_0F38
+                             : VEC_MAP_0F3A,
+        .prefix = r->rep == 0xf3   ? VEC_F3
+                  : r->rep == 0xf2 ? VEC_F2
+                  : r->opsz        ? VEC_66
+                                   : VEC_NP,
+        .opcode = r->op,
+        .modrm = r->modrm,
+        .rexw = r->size == 8,
+        .long_mode = true,
+        .opsz = r->opsz,
+    };
+    const struct vec_op *v = soft_vec_lookup(&b);
+    return v && v->fn;
+}
+
 bool soft_reread_vec(struct reread *r, bool sse42_host)
 {
 #define FIND(map) find(map, sizeof map / sizeof map[0], r->op, prefix)
@@ -190,7 +214,7 @@ bool soft_reread_vec(struct reread *r, bool sse42_host)
                               : !sse42_host ? NULL
                               : r->map == 2 ? FIND(map_0f38)
                                             : FIND(map_0f3a);
-    if (!rule || (r->rep && r->opsz))
+    if (!rule || (r->rep && r->opsz) || !defined(r))
         return false;
     if (rule->mem_only ? !r->mem : (rule->form == F_XREG || rule->form == F_G_XREG) && r->mem)
         return false;

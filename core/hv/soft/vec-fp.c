@@ -116,14 +116,13 @@ static bool has_denormal(__m128i v, enum tiny kind)
 }
 
 static void finish_unmasked(struct soft_vp *vp, const struct insn *i, uint32_t out, __m128i result,
-                            __m128i src, enum tiny tiny)
+                            __m128i a, __m128i b, enum tiny tiny)
 {
     uint32_t m = vp->fx.mxcsr, flags = out & MX_FLAGS;
     if (!(m & MX_UM) && has_denormal(result, tiny))
         flags |= MX_UE;
     uint32_t range = flags & (MX_OE | MX_UE);
-    if (range && !(range & (m >> 7)) && (tiny & BY_MASK) &&
-        !inexact(tiny, xmm_get(vp, i->reg), src))
+    if (range && !(range & (m >> 7)) && (tiny & BY_MASK) && !inexact(tiny, a, b))
         flags &= ~(uint32_t)MX_PE;
     uint32_t unmasked = flags & ~(m >> 7) & MX_FLAGS;
     if (unmasked & MX_PRE)
@@ -135,12 +134,12 @@ static void finish_unmasked(struct soft_vp *vp, const struct insn *i, uint32_t o
 
 /* To be called between the operation and the write of its result. */
 static inline void finish(struct soft_vp *vp, const struct insn *i, uint32_t out, __m128i result,
-                          __m128i src, enum tiny tiny)
+                          __m128i a, __m128i b, enum tiny tiny)
 {
     if (SOFT_LIKELY(all_masked(vp->fx.mxcsr)))
         vp->fx.mxcsr = out;
     else
-        finish_unmasked(vp, i, out, result, src, tiny);
+        finish_unmasked(vp, i, out, result, a, b, tiny);
 }
 
 /* OP(name, prefix, opcode, source, needs, tiny, cast): xmm = xmm op source. */
@@ -197,12 +196,12 @@ static inline void finish(struct soft_vp *vp, const struct insn *i, uint32_t out
 #define DEFINE(name, prefix, opcode, src, needs, tiny)                          \
     static void op_##name(struct soft_vp *vp, const struct insn *i)             \
     {                                                                           \
-        __m128i s = src(vp, i), d = xmm_get(vp, i->reg);                        \
+        __m128i s = src(vp, i), d = xmm_get(vp, i->reg), a = d;                 \
         uint32_t mx = run_mxcsr(vp);                                            \
         __asm__ volatile("ldmxcsr %1\n" #name " %2, %0\nstmxcsr %1\nldmxcsr %3" \
                          : "+&x"(d), "+m"(mx)                                   \
                          : "x"(s), "m"(host_mxcsr));                            \
-        finish(vp, i, mx, d, s, tiny);                                          \
+        finish(vp, i, mx, d, a, s, tiny);                                       \
         xmm_set(vp, i->reg, d);                                                 \
     }
 FP_OPS(DEFINE)
@@ -217,7 +216,7 @@ FP_OPS(DEFINE)
         __asm__ volatile("ldmxcsr %3\n" #name " %5, %4\nstmxcsr %3\nldmxcsr %6"       \
                          : "=@ccz"(z), "=@ccp"(p), "=@ccc"(c), "+m"(mx)               \
                          : "x"(d), "x"(s), "m"(host_mxcsr));                          \
-        finish(vp, i, mx, d, s, TINY_NONE);                                           \
+        finish(vp, i, mx, d, d, s, TINY_NONE);                                        \
         vp->status = (uint16_t)((z ? ST_ZF : 0) | (p ? ST_PF : 0) | (c ? ST_CF : 0)); \
     }
 COMPARE(ucomiss, src32)
@@ -240,7 +239,7 @@ COMPARE(comisd, src64)
             __asm__ volatile("ldmxcsr %1\n" #name " %2, %k0\nstmxcsr %1\nldmxcsr %3" \
                              : "=&r"(r), "+m"(mx)                                    \
                              : "x"(s), "m"(host_mxcsr));                             \
-        finish(vp, i, mx, s, s, TINY_NONE);                                          \
+        finish(vp, i, mx, s, s, s, TINY_NONE);                                       \
         vp->gpr[i->reg] = r;                                                         \
     }
 TO_GPR(cvtss2si, src32)
@@ -263,7 +262,7 @@ TO_GPR(cvttsd2si, src64)
             __asm__ volatile("ldmxcsr %1\n" #name "l %k2, %0\nstmxcsr %1\nldmxcsr %3" \
                              : "+&x"(d), "+m"(mx)                                     \
                              : "r"(s), "m"(host_mxcsr));                              \
-        finish(vp, i, mx, d, d, TINY_NONE);                                           \
+        finish(vp, i, mx, d, d, d, TINY_NONE);                                        \
         xmm_set(vp, i->reg, d);                                                       \
     }
 FROM_GPR(cvtsi2ss)
@@ -286,7 +285,7 @@ FROM_GPR(cvtsi2sd)
                          : "+&x"(d), "+m"(mx)                                   \
                          : "m"(v), "m"(host_mxcsr));                            \
         __asm__ volatile("emms");                                               \
-        finish(vp, i, mx, d, d, TINY_NONE);                                     \
+        finish(vp, i, mx, d, d, d, TINY_NONE);                                  \
         xmm_set(vp, i->reg, d);                                                 \
     }
 FROM_MMX(cvtpi2ps)
@@ -304,7 +303,7 @@ FROM_MMX(cvtpi2pd)
                          : "=m"(v), "+m"(mx)                                         \
                          : "x"(s), "m"(host_mxcsr));                                 \
         soft_mmx_enter(&vp->fx); /* even if #XM follows */                           \
-        finish(vp, i, mx, s, s, TINY_NONE);                                          \
+        finish(vp, i, mx, s, s, s, TINY_NONE);                                       \
         mm_set(vp, i->reg, v);                                                       \
     }
 TO_MMX(cvtps2pi, src64)
@@ -341,7 +340,7 @@ static inline __m128i call_fp(const uint8_t *thunk, __m128i d, __m128i s, uint32
         __m128i s = src(vp, i), d = xmm_get(vp, i->reg);               \
         uint32_t mx = run_mxcsr(vp);                                   \
         d = call_fp(vec_fp_##name[i->imm8 & ((values)-1)], d, s, &mx); \
-        finish(vp, i, mx, d, s, tiny);                                 \
+        finish(vp, i, mx, d, d, s, tiny);                              \
         xmm_set(vp, i->reg, d);                                        \
     }
 #define FP_IMM_OPS(OP)                                           \
@@ -366,11 +365,12 @@ IMM_THUNKS(dppd, 256)
     static __m128i stage_##name(struct soft_vp *vp, const struct insn *i, __m128i d, __m128i s, \
                                 enum tiny tiny)                                                 \
     {                                                                                           \
+        __m128i a = d;                                                                          \
         uint32_t mx = run_mxcsr(vp);                                                            \
         __asm__ volatile("ldmxcsr %1\n" #name " %2, %0\nstmxcsr %1\nldmxcsr %3"                 \
                          : "+&x"(d), "+m"(mx)                                                   \
                          : "x"(s), "m"(host_mxcsr));                                            \
-        finish(vp, i, mx, d, s, tiny);                                                          \
+        finish(vp, i, mx, d, a, s, tiny);                                                       \
         return d;                                                                               \
     }
 STAGE(mulps)
@@ -384,11 +384,11 @@ static void dpps_stages(struct soft_vp *vp, const struct insn *i, __m128i d, __m
     for (unsigned k = 0; k < 4; k++)
         if (!(i->imm8 >> (4 + k) & 1))
             a.d[k] = b.d[k] = 0;
-    vec128 p = {.v = stage_mulps(vp, i, a.v, b.v, TINY_S4)};
+    vec128 p = {.v = stage_mulps(vp, i, a.v, b.v, TINY_S4 | BY_MUL)};
     vec128 x = {.d = {p.d[0], p.d[2]}}, y = {.d = {p.d[1], p.d[3]}};
-    vec128 t = {.v = stage_addps(vp, i, x.v, y.v, TINY_S2)};
+    vec128 t = {.v = stage_addps(vp, i, x.v, y.v, TINY_S2 | BY_ADD)};
     vec128 u = {.d = {t.d[0]}}, v = {.d = {t.d[1]}};
-    stage_addps(vp, i, u.v, v.v, TINY_S1);
+    stage_addps(vp, i, u.v, v.v, TINY_S1 | BY_ADD);
 }
 
 static void dppd_stages(struct soft_vp *vp, const struct insn *i, __m128i d, __m128i s)
@@ -397,9 +397,9 @@ static void dppd_stages(struct soft_vp *vp, const struct insn *i, __m128i d, __m
     for (unsigned k = 0; k < 2; k++)
         if (!(i->imm8 >> (4 + k) & 1))
             a.q[k] = b.q[k] = 0;
-    vec128 p = {.v = stage_mulpd(vp, i, a.v, b.v, TINY_D2)};
+    vec128 p = {.v = stage_mulpd(vp, i, a.v, b.v, TINY_D2 | BY_MUL)};
     vec128 x = {.q = {p.q[0]}}, y = {.q = {p.q[1]}};
-    stage_addsd(vp, i, x.v, y.v, TINY_D1);
+    stage_addsd(vp, i, x.v, y.v, TINY_D1 | BY_ADD);
 }
 
 #define DOT_OP(name)                                                \
