@@ -5,15 +5,23 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "core/base/bytes.h"
 #include "core/base/log.h"
 #include "core/storage/disk-internal.h"
 #include "core/storage/hostfile.h"
 
+enum { LOCK_TRIES = 40, LOCK_WAIT_NS = 25000000 };
+
 bool image_lock(struct sfile *file, enum sfile_lock kind, err *e)
 {
+    /* A killed process's io_uring lets go of its files a moment after the process is gone. */
     int rc = file->ops->lock(file, kind);
+    for (int tries = 0; rc == EAGAIN && tries < LOCK_TRIES; tries++) {
+        nanosleep(&(struct timespec){.tv_nsec = LOCK_WAIT_NS}, NULL);
+        rc = file->ops->lock(file, kind);
+    }
     if (rc == 0)
         return true;
     if (rc == EAGAIN)

@@ -87,6 +87,9 @@ static bool read_footers(struct vhd *v, err *e)
                        !memcmp(tail.cookie, VHD_COOKIE, 8) ? "the footer's checksum is wrong"
                                                            : "there is no footer");
     v->footer = v->footer_bad ? copy : tail;
+    /* A cut between writing the two leaves them different: the one at the end is the newer. */
+    if (!v->footer_bad && get_be32(&tail.type) != VHD_FIXED && memcmp(&tail, &copy, sizeof tail))
+        v->copy_bad = true;
     v->space.file_size = size;
     v->space.tail = VHD_SECTOR;
     v->space.end = v->footer_bad ? align_up(size, VHD_SECTOR) : at;

@@ -9,7 +9,7 @@
 #include "core/storage/space.h"
 #include "core/storage/vhd-format.h"
 
-enum { VHD_CACHE_PAGES = 32768, VHD_MAX_DIRTY = 4096 };
+enum { VHD_CACHE_PAGES = 12288, VHD_MAX_DIRTY = 4096 };
 
 struct vhd {
     struct image base;

@@ -15,6 +15,7 @@ enum {
 };
 
 #define NAME(v) ((v)->base.file->name)
+#define MAX_FILE (2 * VHDX_MAX_SIZE) /* payload, table, bitmaps, and as much again of holes */
 
 /* ---- reading the ring ---- */
 
@@ -270,7 +271,9 @@ static bool apply_sequence(struct scan *s, const struct found *head, err *e)
 
 static bool settle_file(struct vhdx *v, const struct found *head, err *e)
 {
-    uint64_t want = align_up(MIN(head->last, (uint64_t)INT64_MAX - VHDX_MB), VHDX_MB);
+    if (head->last > MAX_FILE)
+        return err_set(e, ERR_CORRUPT, "%s: the log names a size that no file has", NAME(v));
+    uint64_t want = align_up(head->last, VHDX_MB);
     if (v->base.read_only) {
         v->space.file_size = MAX(v->space.file_size, want);
         return true;

@@ -8,7 +8,7 @@
 #include "core/storage/space.h"
 #include "core/storage/vhdx-format.h"
 
-enum { VHDX_CACHE_PAGES = 4096, VHDX_DIRTY_SLACK = 24 };
+enum { VHDX_CACHE_PAGES = 2048, VHDX_DIRTY_SLACK = 24 };
 
 struct vhdx_commit {
     enum {
