@@ -173,9 +173,8 @@ int vhd_clean(struct image *img)
     struct vhd *v = V(img);
     while (v->space.punching)
         loop_turn(img->loop, -1);
-    if (img->type == DISK_FIXED || !(v->footer_bad || v->copy_bad) || v->footer_moved)
+    /* Found damaged when it was opened, as a power cut may leave them: both are made whole. */
+    if (img->type == DISK_FIXED || !(v->footer_bad || v->copy_bad))
         return 0;
-    /* This session has written: leave both footers whole. */
-    int rc = sfile_write(img->file, 0, &v->footer, sizeof v->footer);
-    return rc ? rc : sfile_flush(img->file);
+    return vhd_write_footers(v, &v->footer);
 }

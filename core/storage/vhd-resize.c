@@ -12,7 +12,7 @@
 #define NAME(v) ((v)->base.file->name)
 
 /* The footer at the end first: it is the one that is believed. */
-static int write_footers(struct vhd *v, const struct vhd_footer *f)
+int vhd_write_footers(struct vhd *v, const struct vhd_footer *f)
 {
     int rc = sfile_write(v->base.file, v->space.end, f, sizeof *f);
     if (rc == 0)
@@ -51,7 +51,7 @@ static int resize_fixed(struct vhd *v, uint64_t size)
     if (rc)
         return rc;
     v->space.end = size;
-    rc = write_footers(v, &f);
+    rc = vhd_write_footers(v, &f);
     if (rc) {
         v->space.end = old_end;
         return rc;
@@ -136,7 +136,7 @@ static int move_table(struct vhd *v, uint32_t entries)
     if (rc == 0)
         rc = copy(v->base.file, v->table_off, to, (uint64_t)v->table_entries * 4);
     if (rc == 0)
-        rc = write_footers(v, &v->footer);
+        rc = vhd_write_footers(v, &v->footer);
     if (rc)
         return rc;
     struct vhd_header h = v->header;
@@ -190,7 +190,7 @@ static int resize_dynamic(struct vhd *v, uint64_t size, bool force)
     if (rc == 0)
         rc = image_flush_sync(&v->base);
     if (rc == 0)
-        rc = write_footers(v, &f);
+        rc = vhd_write_footers(v, &f);
     if (rc == 0 && size < v->base.size)
         rc = clear_entries(v, blocks, old, true, true);
     if (rc == 0)
@@ -249,7 +249,7 @@ bool vhd_set_parent(struct image *img, const char *path, const char *absolute,
         rc = sfile_flush(img->file);
     if (rc == 0) {
         v->space.end = at + sizeof h + len;
-        rc = write_footers(v, &f);
+        rc = vhd_write_footers(v, &f);
     }
     if (rc)
         return err_errno(e, rc, "Could not write %s", NAME(v));

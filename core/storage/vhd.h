@@ -64,6 +64,8 @@ bool vhd_block_ok(const struct vhd *v, uint32_t entry);
 
 void vhd_commit(struct image *img);
 int vhd_clean(struct image *img);
+/* Both, durably, the one at the end first. */
+int vhd_write_footers(struct vhd *v, const struct vhd_footer *f);
 
 bool vhd_resize(struct image *img, uint64_t size, bool force, err *e);
 bool vhd_set_parent(struct image *img, const char *path, const char *absolute,
