@@ -82,6 +82,8 @@ int cli_info(int argc, char **argv);
 int cli_live_disk(int argc, char **argv); /* disk add, disk remove */
 int cli_nic(int argc, char **argv);
 int cli_serial(int argc, char **argv);
+int cli_memory(int argc, char **argv);
+int cli_vsock(int argc, char **argv);
 /* screen.c */
 int cli_screenshot(int argc, char **argv);
 int cli_type(int argc, char **argv);

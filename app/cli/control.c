@@ -309,7 +309,31 @@ int cli_nic(int argc, char **argv)
     return ok ? CLI_OK : client_fail(error);
 }
 
-/* ---- serial port ---- */
+/* ---- memory ---- */
+
+int cli_memory(int argc, char **argv)
+{
+    int operands;
+    uint64_t bytes;
+    err e = ERR_INIT;
+    g_autoptr(GError) error = NULL;
+    if (!cli_parse(argc, argv, NULL, 0, &operands,
+                   "Usage: vireoctl memory NAME SIZE\n\nAsks a running guest to make do with, or "
+                   "to take, SIZE (512M, 2G) of memory.\n"))
+        return CLI_USAGE;
+    if (operands != 2)
+        return cli_usage("memory takes a machine and a size");
+    if (!cli_size(argv[2], &bytes, &e))
+        return cli_fail(&e);
+    AUTO(client) c = client_connect(argv[1]);
+    if (!c)
+        return CLI_FAILED;
+    if (!vireo_machine1_call_set_memory_sync(c->machine, bytes, NULL, &error))
+        return client_fail(error);
+    return CLI_OK;
+}
+
+/* ---- serial port and streams ---- */
 
 /* One way; false at the end. */
 static bool pump(int from, int to)
@@ -372,4 +396,27 @@ int cli_serial(int argc, char **argv)
     if (!history_only)
         join(fd);
     return ferror(stdout) ? CLI_FAILED : CLI_OK;
+}
+
+int cli_vsock(int argc, char **argv)
+{
+    int operands;
+    g_autoptr(GError) error = NULL;
+    g_autoptr(GVariant) handle = NULL;
+    g_autoptr(GUnixFDList) fds = NULL;
+    if (!cli_parse(argc, argv, NULL, 0, &operands,
+                   "Usage: vireoctl vsock NAME PORT\n\nJoins standard input and output to a "
+                   "program that listens on the guest's vsock port.\n"))
+        return CLI_USAGE;
+    if (operands != 2)
+        return cli_usage("vsock takes a machine and a port");
+    AUTO(client) c = client_connect(argv[1]);
+    if (!c)
+        return CLI_FAILED;
+    if (!vireo_machine1_call_connect_vsock_sync(c->machine, (guint)strtoul(argv[2], NULL, 10), NULL,
+                                                &handle, &fds, NULL, &error))
+        return client_fail(error);
+    AUTO(fd) fd = g_unix_fd_list_get(fds, 0, NULL);
+    join(fd);
+    return CLI_OK;
 }

@@ -23,6 +23,8 @@ static const struct cli_command commands[] = {
     {"key", cli_key, "press keys"},
     {"mouse", cli_mouse, "move the pointer and click"},
     {"nic", cli_nic, "add, change or remove a running machine's network adapters"},
+    {"memory", cli_memory, "change a running machine's memory"},
+    {"vsock", cli_vsock, "speak with a program in the guest"},
     {"serial", cli_serial, "show a running machine's serial port"},
     {"delete", cli_delete, "delete a machine and the disks in its folder"},
     {"disk", cli_disk, "create, convert, check, merge ... virtual disks; add, remove"},

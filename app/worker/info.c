@@ -123,8 +123,17 @@ static void disk_rows(struct worker *w, GVariantBuilder *b)
 
 static void memory_rows(struct worker *w, GVariantBuilder *b)
 {
+    struct balloon_status s = {0};
+    vm_memory(w->vm, &s);
     open_row(b);
-    put_u64(b, "assigned", vm_ram(w->vm));
+    put_u64(b, "started-with", vm_ram(w->vm));
+    put_u64(b, "connected", s.connected);
+    put_u64(b, "assigned", s.connected ? s.assigned : vm_ram(w->vm));
+    put_u64(b, "target", s.target);
+    put_u64(b, "ballooned", s.ballooned);
+    put_u64(b, "added", s.added);
+    put_u64(b, "available", s.available);
+    put_u64(b, "committed", s.committed);
     g_variant_builder_close(b);
 }
 
