@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -78,6 +79,9 @@ static int talk_one(unsigned port, unsigned stream, size_t bytes)
     static char buf[16384];
     struct sockaddr_vm a = {.svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_HOST, .svm_port = port};
     int fd = socket(AF_VSOCK, SOCK_STREAM, 0);
+    struct timeval patience = {.tv_sec =
+                                   60}; /* the host may be busy; it is two seconds otherwise */
+    setsockopt(fd, AF_VSOCK, SO_VM_SOCKETS_CONNECT_TIMEOUT, &patience, sizeof patience);
     if (fd < 0 || connect(fd, (struct sockaddr *)&a, sizeof a))
         return fail("connect");
     if (fork() == 0) {
