@@ -188,6 +188,7 @@ static void between_processors(void)
     for (unsigned i = 1; i < n; i++)
         on_cpu(i, open_to_interrupts);
     CHECK(wait_until(&ipis, n)); /* it waited for them */
+    CHECK(wait_until(&waiting, n - 1));
     cli();
     waiting = 0;
     for (unsigned i = 1; i < n; i++)

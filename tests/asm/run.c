@@ -23,7 +23,7 @@ static uint64_t uart_read(void *ctx, uint64_t offset, unsigned size)
 static void uart_write(void *ctx, uint64_t offset, unsigned size, uint64_t value)
 {
     if (offset == 0)
-        putchar((int)(value & 0xff));
+        putchar((int)(value & 0xff)), fflush(stdout);
 }
 
 static void leave(int status)

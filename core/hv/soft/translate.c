@@ -626,6 +626,9 @@ static bool one(struct tr *t, unsigned k)
 /* Whether an instruction may stand in the middle, or only as the last one. */
 static bool native(const struct reread *r, uint32_t next_off, bool exact)
 {
+    bool direct = r->kind == RR_JCC || r->kind == RR_JMP || r->kind == RR_CALL;
+    if (direct && (int64_t)r->imm > INT32_MAX - (int64_t)next_off) /* from the page's start */
+        return false;
     switch (r->kind) {
     case RR_PLAIN: return plain_ok(r, next_off);
     case RR_X87: /* the interpreter keeps the last instruction's pointer: compared exactly only
