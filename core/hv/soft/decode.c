@@ -15,7 +15,7 @@ struct dec {
     struct insn *out;
     const uint8_t *p;
     unsigned pos, left;
-    bool is_short;
+    bool is_short, is_long;
     unsigned mode;    /* SOFT_MODE16, 32, 64 */
     uint8_t rex, rep; /* rep: 0, 0xf2, 0xf3 */
     bool opsz, adsz, lock, lockable;
@@ -28,12 +28,13 @@ struct dec {
 
 static uint8_t get8(struct dec *d)
 {
-    if (d->pos >= d->left) {
-        d->is_short = true;
-        d->pos++;
+    if (d->is_short || d->is_long)
         return 0;
-    }
-    return d->p[d->pos++];
+    if (d->pos < 15 && d->pos < d->left)
+        return d->p[d->pos++];
+    d->is_long = d->pos >= 15;
+    d->is_short = !d->is_long;
+    return 0;
 }
 
 static uint16_t get16(struct dec *d)
@@ -1199,7 +1200,7 @@ static uint8_t prefixes(struct dec *d)
 {
     for (;;) {
         uint8_t b = get8(d);
-        if (d->is_short || d->pos > 15)
+        if (d->is_short || d->is_long)
             return b;
         if (is64(d) && (b & 0xf0) == 0x40) {
             d->rex = b;
@@ -1247,9 +1248,9 @@ enum decode_result soft_decode(struct insn *out, const uint8_t *bytes, unsigned 
     out->base = out->index = out->segbase = OFF_ZERO;
     uint8_t op = prefixes(&d);
     sizes(&d);
-    if (!d.is_short && d.pos <= 15)
+    if (!d.is_short && !d.is_long)
         opcode(&d, op);
-    if (d.pos > 15)
+    if (d.is_long)
         return DECODE_LONG;
     if (d.is_short)
         return DECODE_SHORT;
