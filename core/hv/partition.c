@@ -330,9 +330,21 @@ void hv_partition_pause(struct hv_partition *p)
     pthread_mutex_unlock(&p->run_lock);
 }
 
+/* To 0, as the TSCs are: the reference TSC page takes both as one clock. */
+static void reset_time(struct hv_partition *p)
+{
+    err e = ERR_INIT;
+    hv_clock_set(&p->clock, 0);
+    hv_ref_set(p, 0, 0);
+    if (hv_has_synic(p) && !p->ops->synic->set_reference_time(p->backend, 0, &e))
+        log_line(LOG_ERROR, "hv", "time cannot be reset: %s", e.text);
+}
+
 void hv_partition_reset(struct hv_partition *p)
 {
     struct hv_vp_state *s = malloc(sizeof *s);
+    hv_msr_reset(p);
+    reset_time(p);
     for (unsigned i = 0; i < p->params.vp_count; i++) {
         hv_synic_reset(&p->vp[i]);
         err e = ERR_INIT;
@@ -342,7 +354,6 @@ void hv_partition_reset(struct hv_partition *p)
             log_line(LOG_ERROR, "hv", "processor %u cannot be reset: %s", i, e.text);
     }
     free(s);
-    hv_msr_reset(p);
     pthread_mutex_lock(&p->run_lock);
     p->ended = false;
     for (unsigned i = 0; i < p->params.vp_count; i++)
