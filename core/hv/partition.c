@@ -330,14 +330,11 @@ void hv_partition_pause(struct hv_partition *p)
     pthread_mutex_unlock(&p->run_lock);
 }
 
-/* To 0, as the TSCs are: the reference TSC page takes both as one clock. */
+/* Reference time goes on, the TSCs start again at 0: the reference TSC page must know both. */
 static void reset_time(struct hv_partition *p)
 {
-    err e = ERR_INIT;
-    hv_clock_set(&p->clock, 0);
-    hv_ref_set(p, 0, 0);
-    if (hv_has_synic(p) && !p->ops->synic->set_reference_time(p->backend, 0, &e))
-        log_line(LOG_ERROR, "hv", "time cannot be reset: %s", e.text);
+    if (!hv_has_synic(p))
+        hv_ref_set(p, hv_ref_time(p), 0);
 }
 
 void hv_partition_reset(struct hv_partition *p)
