@@ -62,8 +62,8 @@ typedef void kvp_item_fn(void *ctx, const char *key, const char *value);
  * minute: OSName, OSVersion, FullyQualifiedDomainName, NetworkAddressIPv4, ... NULL if unknown. */
 const char *integration_fact(const struct integration *i, const char *key);
 void integration_each_fact(const struct integration *i, kvp_item_fn *fn, void *ctx);
-/* Queued (at most 64). Texts are copied. Linux guests to 6.1 answer GET with a value that is shifted by
- * four bytes: ENUMERATE is what to read with. */
+/* Queued (at most 64). Texts are copied. Debian 12's daemon was seen to answer GET with an empty value,
+ * for a reason not yet found: ENUMERATE is what to read with. */
 bool integration_kvp_get(struct integration *i, enum kvp_pool pool, const char *key,
                          kvp_item_fn *item, integration_done_fn *done, void *ctx, err *e);
 bool integration_kvp_set(struct integration *i, enum kvp_pool pool, const char *key,
