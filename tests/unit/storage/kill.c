@@ -129,6 +129,9 @@ static void killing(enum disk_format f, const char *name)
     loop_free(l);
     for (unsigned i = 0; i < times / 2 && !check_failures; i++) {
         pid_t pid = fork();
+        CHECK(pid >= 0);
+        if (pid < 0)
+            break; /* kill(-1) would end everything of this user */
         if (pid == 0)
             child(path, i);
         struct timespec t = {.tv_nsec = (long)(5 + random() % 60) * 1000000};
