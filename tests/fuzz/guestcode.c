@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Random guest code at privilege 0 in the software processor, looking for any access outside guest
- * memory. The guest's RAM is one small region; around its host mapping, and in place of every hole
- * in guest-physical space, there is nothing that an access could hit unnoticed: the region lies
- * between inaccessible pages, host addresses next to it are poisoned by ASan where built in, and
- * what is not RAM goes to counted I/O handlers. The code may rewrite page tables, descriptors and
- * itself. A run ends by a triple fault, or is ended after two milliseconds.
+ * memory. The guest's RAM is one small region; what is not RAM goes to counted I/O handlers. A
+ * stray access shows only where it crashes or ASan sees it: there are no guard pages around the
+ * region's host mapping. The code may rewrite page tables, descriptors and itself. A run ends by a
+ * triple fault, or is ended after two milliseconds.
  *
  * Input: byte 0 the mode, then register seeds, then code.
  */

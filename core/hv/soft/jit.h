@@ -12,7 +12,7 @@
  * Why a guest stays in its memory: translated code stores and loads through a TLB entry that the
  * interpreter filled (tag of the very page, access within the page), through vp at constant
  * offsets, and through the host stack in fixed thunks; guest bytes decide nothing else about an
- * address. Host instructions are emitted only from the table in reread.c, never copied unknown.
+ * address. Host instructions are emitted only as reread*.c knows them, never copied unknown.
  */
 #ifndef VIREO_HV_SOFT_JIT_H
 #define VIREO_HV_SOFT_JIT_H
@@ -31,7 +31,7 @@ struct soft_jit *soft_jit_new(struct soft_vp *vp, uint32_t bytes, bool exact);
 void soft_jit_free(struct soft_jit *j);
 
 /* Sets b->code if the block can be translated; else marks it so that it is not tried again. Called
- * between blocks. May empty the code cache (all code pointers become NULL through soft_jit_forget).
+ * between blocks. When the code cache is full it sets vp->jit_full: the run loop then drops all.
  */
 void soft_jit_translate(struct soft_vp *vp, struct block *b);
 /* The block's bytes changed: whoever still jumps to its code comes out to the look-up. */

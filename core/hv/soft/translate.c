@@ -640,7 +640,6 @@ static bool native(const struct reread *r, uint32_t next_off, bool exact)
     case RR_JMP_RM:
         return plain_ok(r, next_off) && (r->mem || r->rm != HV_RSP || r->kind == RR_JMP_RM);
     case RR_PUSH_RM: return false;
-    case RR_XCHG_ACC: return true;
     default: return true;
     }
 }
