@@ -29,10 +29,14 @@ static void free_request(VireoCreateRequest *r)
     g_free(r->kernel);
     g_free(r->initrd);
     g_free(r->cmdline);
+    g_free(r->kernel_disk);
     g_clear_object(&r->entry);
     g_free(r->user);
     g_free(r->password);
+    g_free(r->key);
     g_free(r->host);
+    g_free(r->locale);
+    g_free(r->zone);
     g_free(r);
 }
 
@@ -91,7 +95,10 @@ static bool add_sources(struct vm_config *c, const VireoCreateRequest *r, err *e
         return vm_config_add_disk(c, bus, VM_MEDIA_DISK, "disk.vhdx", e) &&
                vm_config_add_disk(c, bus, VM_MEDIA_DVD, r->image, e) && set_installer(c, r, e);
     case VIREO_SOURCE_DISK: return vm_config_add_disk(c, bus, VM_MEDIA_DISK, r->image, e);
-    case VIREO_SOURCE_KERNEL: return set_kernel(c, r->kernel, r->initrd, r->cmdline, e);
+    case VIREO_SOURCE_KERNEL:
+        if (*r->kernel_disk && !vm_config_add_disk(c, bus, VM_MEDIA_DISK, r->kernel_disk, e))
+            return false;
+        return set_kernel(c, r->kernel, r->initrd, r->cmdline, e);
     }
     return false;
 }
@@ -248,7 +255,10 @@ static void build(GTask *task)
         .folder = j->folder,
         .user = j->request->user,
         .password = j->request->password,
+        .key = j->request->key,
         .host = j->request->host,
+        .locale = j->request->locale,
+        .zone = j->request->zone,
         .disk_gib = j->request->disk_gib,
     };
     vireo_gallery_build_async(&b, j->progress, j->progress_data, g_task_get_cancellable(task),

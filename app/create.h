@@ -16,9 +16,9 @@ typedef struct {
     VireoSource source;
     char *name, *place;
     char *image;
-    char *kernel, *initrd, *cmdline;
+    char *kernel, *initrd, *cmdline, *kernel_disk; /* "": none */
     VireoGalleryEntry *entry;
-    char *user, *password, *host;
+    char *user, *password, *key, *host, *locale, *zone;
     guint generation, memory, cpus, disk_gib;
     gboolean dynamic, connected;
 } VireoCreateRequest;

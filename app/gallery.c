@@ -216,15 +216,16 @@ static GSubprocess *spawn(const VireoGalleryBuild *build, GError **error)
                                   G_SUBPROCESS_FLAGS_STDERR_SILENCE);
     return g_subprocess_launcher_spawn(launcher, error, script, "--entry", build->entry->path,
                                        "--out", build->folder, "--cache", cache, "--size", size,
-                                       "--user", build->user, "--host", build->host, NULL);
+                                       "--user", build->user, "--host", build->host, "--locale",
+                                       build->locale, "--timezone", build->zone, NULL);
 }
 
 /* The password goes by the pipe: arguments are for everyone to see. */
-static gboolean send_password(GSubprocess *process, const char *password, GError **error)
+static gboolean send_secrets(GSubprocess *process, const VireoGalleryBuild *build, GError **error)
 {
-    g_autofree char *line = g_strdup_printf("%s\n", password);
+    g_autofree char *lines = g_strdup_printf("%s\n%s\n", build->password, build->key);
     GOutputStream *in = g_subprocess_get_stdin_pipe(process);
-    return g_output_stream_write_all(in, line, strlen(line), NULL, NULL, error) &&
+    return g_output_stream_write_all(in, lines, strlen(lines), NULL, NULL, error) &&
            g_output_stream_close(in, NULL, error);
 }
 
@@ -239,7 +240,7 @@ void vireo_gallery_build_async(const VireoGalleryBuild *build, VireoProgress pro
     b->progress = progress;
     b->progress_data = progress_data;
     b->process = spawn(build, &error);
-    if (!b->process || !send_password(b->process, build->password, &error)) {
+    if (!b->process || !send_secrets(b->process, build, &error)) {
         g_task_return_error(task, error);
         g_object_unref(task);
         return;

@@ -23,8 +23,10 @@ const char *vireo_gallery_entry_get_cmdline(VireoGalleryEntry *self);
 
 typedef struct {
     VireoGalleryEntry *entry;
-    const char *folder; /* where disk.raw, vmlinuz and initrd.img are put */
-    const char *user, *password, *host;
+    const char *folder;                       /* where disk.raw, vmlinuz and initrd.img are put */
+    const char *user, *password, *key, *host; /* key: a line of authorized_keys; it or password
+                                                 may be "" */
+    const char *locale, *zone;
     guint disk_gib;
 } VireoGalleryBuild;
 

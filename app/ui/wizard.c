@@ -8,6 +8,7 @@
 #include "app/application.h"
 #include "app/create.h"
 #include "app/error.h"
+#include "app/locales.h"
 #include "app/ui/choose-file.h"
 #include "app/ui/names.h"
 
@@ -22,9 +23,11 @@ struct _VireoWizard {
     GtkButton *back, *next;
     GtkCheckButton *from_gallery, *from_iso, *from_disk, *from_kernel;
     AdwPreferencesGroup *gallery_group, *image_group;
-    GtkEditable *user, *password, *host;
-    GtkEditable *image, *kernel, *initrd, *cmdline, *name, *place;
-    GtkWidget *image_browse, *kernel_browse, *initrd_browse, *place_browse;
+    GtkEditable *user, *password, *key, *host, *zone;
+    AdwComboRow *locale;
+    GtkEditable *image, *kernel, *initrd, *cmdline, *kernel_disk, *name, *place;
+    GtkWidget *key_browse, *image_browse, *kernel_browse, *initrd_browse, *kernel_disk_browse,
+        *place_browse;
     GtkCheckButton *generation1, *generation2;
     GtkSpinButton *memory, *cpus, *disk;
     GtkWidget *disk_row;
@@ -102,15 +105,24 @@ static gboolean is_host_name(const char *s)
     return g_regex_match_simple("^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", s, G_REGEX_CASELESS, 0);
 }
 
+/* A line of an authorized_keys file; empty is none. */
+static gboolean is_key(const char *s)
+{
+    return !*s || g_regex_match_simple("^(ssh|ecdsa|sk)-[a-z0-9@.-]+ [A-Za-z0-9+/=]+( [^\\n]*)?$",
+                                       s, 0, 0);
+}
+
 static gboolean page_is_complete(VireoWizard *self, const char *page)
 {
     if (!strcmp(page, "gallery"))
         return chosen_entry(self) && is_user_name(text_of(self->user)) &&
-               *text_of(self->password) && is_host_name(text_of(self->host));
+               (*text_of(self->password) || *text_of(self->key)) && is_key(text_of(self->key)) &&
+               is_host_name(text_of(self->host)) && vireo_is_time_zone(text_of(self->zone));
     if (!strcmp(page, "image"))
         return is_file(self->image);
     if (!strcmp(page, "kernel"))
-        return is_file(self->kernel) && (!*text_of(self->initrd) || is_file(self->initrd));
+        return is_file(self->kernel) && (!*text_of(self->initrd) || is_file(self->initrd)) &&
+               (!*text_of(self->kernel_disk) || is_file(self->kernel_disk));
     if (!strcmp(page, "name")) {
         g_autofree char *name = g_strstrip(g_strdup(text_of(self->name)));
         const char *place = text_of(self->place);
@@ -220,10 +232,14 @@ static void fill_request(VireoWizard *self, VireoCreateRequest *r)
     r->kernel = g_strdup(text_of(self->kernel));
     r->initrd = g_strdup(text_of(self->initrd));
     r->cmdline = g_strdup(text_of(self->cmdline));
+    r->kernel_disk = g_strdup(text_of(self->kernel_disk));
     r->entry = entry && r->source == VIREO_SOURCE_GALLERY ? g_object_ref(entry) : NULL;
     r->user = g_strdup(text_of(self->user));
     r->password = g_strdup(text_of(self->password));
+    r->key = g_strdup(text_of(self->key));
     r->host = g_strdup(text_of(self->host));
+    r->locale = g_strdup(vireo_locale_at(adw_combo_row_get_selected(self->locale)));
+    r->zone = g_strdup(text_of(self->zone));
     r->generation = gtk_check_button_get_active(self->generation1) ? 1 : 2;
     r->memory = (guint)gtk_spin_button_get_value_as_int(self->memory);
     r->dynamic = gtk_switch_get_active(self->dynamic);
@@ -328,6 +344,16 @@ static void set_text(const char *path, gpointer data)
     gtk_editable_set_text(data, path);
 }
 
+/* The first line of the file: a public key is one line. */
+static void set_key(const char *path, gpointer data)
+{
+    g_autofree char *text = NULL;
+    if (!g_file_get_contents(path, &text, NULL, NULL) || !g_utf8_validate(text, -1, NULL))
+        return;
+    text[strcspn(text, "\r\n")] = 0;
+    gtk_editable_set_text(data, text);
+}
+
 static void on_browse(GtkWidget *button, VireoWizard *self)
 {
     struct {
@@ -335,17 +361,23 @@ static void on_browse(GtkWidget *button, VireoWizard *self)
         GtkEditable *target;
         VireoFileKind kind;
         const char *title;
+        void (*chosen)(const char *path, gpointer data);
     } ways[] = {
+        {self->key_browse, self->key, VIREO_FILE_ANY, _("Choose a Key File"), set_key},
+        {self->kernel_disk_browse, self->kernel_disk, VIREO_FILE_DISK, _("Choose a Disk Image"),
+         set_text},
         {self->image_browse, self->image,
-         source(self) == VIREO_SOURCE_ISO ? VIREO_FILE_ISO : VIREO_FILE_DISK, _("Choose an Image")},
-        {self->kernel_browse, self->kernel, VIREO_FILE_KERNEL, _("Choose a Kernel")},
-        {self->initrd_browse, self->initrd, VIREO_FILE_ANY, _("Choose an Initial RAM Disk")},
-        {self->place_browse, self->place, VIREO_FILE_FOLDER, _("Choose a Folder")},
+         source(self) == VIREO_SOURCE_ISO ? VIREO_FILE_ISO : VIREO_FILE_DISK, _("Choose an Image"),
+         set_text},
+        {self->kernel_browse, self->kernel, VIREO_FILE_KERNEL, _("Choose a Kernel"), set_text},
+        {self->initrd_browse, self->initrd, VIREO_FILE_ANY, _("Choose an Initial RAM Disk"),
+         set_text},
+        {self->place_browse, self->place, VIREO_FILE_FOLDER, _("Choose a Folder"), set_text},
     };
     for (gsize i = 0; i < G_N_ELEMENTS(ways); i++)
         if (ways[i].button == button)
-            vireo_choose_file(GTK_WINDOW(self), ways[i].title, ways[i].kind, FALSE, NULL, set_text,
-                              ways[i].target);
+            vireo_choose_file(GTK_WINDOW(self), ways[i].title, ways[i].kind, FALSE, NULL,
+                              ways[i].chosen, ways[i].target);
 }
 
 static void on_name(VireoWizard *self)
@@ -400,14 +432,21 @@ static void set_limits(VireoWizard *self)
     if (!is_user_name(text_of(self->user)))
         gtk_editable_set_text(self->user, "user");
     gtk_editable_set_text(self->host, "debian");
+    g_autofree char *zone = vireo_own_time_zone();
+    gtk_editable_set_text(self->zone, zone);
+    g_autoptr(GtkStringList) names = gtk_string_list_new(vireo_locale_names());
+    adw_combo_row_set_model(self->locale, G_LIST_MODEL(names));
+    adw_combo_row_set_selected(self->locale, vireo_own_locale());
 }
 
 static void connect_all(VireoWizard *self)
 {
-    GtkEditable *const texts[] = {self->user,   self->password, self->host, self->image,
-                                  self->kernel, self->initrd,   self->place};
-    GtkWidget *const browsers[] = {self->image_browse, self->kernel_browse, self->initrd_browse,
-                                   self->place_browse};
+    GtkEditable *const texts[] = {self->user,  self->password,   self->key,    self->host,
+                                  self->zone,  self->image,      self->kernel, self->initrd,
+                                  self->place, self->kernel_disk};
+    GtkWidget *const browsers[] = {self->key_browse,    self->image_browse,
+                                   self->kernel_browse, self->initrd_browse,
+                                   self->place_browse,  self->kernel_disk_browse};
     GtkCheckButton *const sources[] = {self->from_gallery, self->from_iso, self->from_disk,
                                        self->from_kernel};
     for (gsize i = 0; i < G_N_ELEMENTS(texts); i++)
@@ -449,7 +488,13 @@ static void vireo_wizard_class_init(VireoWizardClass *klass)
     BIND(image_group);
     BIND(user);
     BIND(password);
+    BIND(key);
     BIND(host);
+    BIND(locale);
+    BIND(zone);
+    BIND(kernel_disk);
+    BIND(key_browse);
+    BIND(kernel_disk_browse);
     BIND(image);
     BIND(kernel);
     BIND(initrd);

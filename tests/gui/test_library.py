@@ -8,30 +8,19 @@ import vireo
 WIZARD = "New Virtual Machine"
 
 
-def next_page():
-    ui.press("Next", "push button")
-
-
-def fill(label, text):
-    """Types into a row of the wizard as a person would."""
-    ui.click(ui.need(label, "text"), WIZARD)
-    ui.xdo("key", "ctrl+a")
-    ui.xdo("type", "--delay", "1", text)
-
-
 def wizard_makes_a_machine():
     open(vireo.DIR + "/vmlinuz", "w").write("kernel")
     ui.press("Create a Virtual Machine", "push button")
     ui.click(ui.need("Linux kernel", "list item"), WIZARD)
-    next_page()
+    ui.next_page()
     n = ui.need("Next", "push button")
     ui.wait(lambda: not ui.enabled(n), "Next to be off without a kernel")
-    fill("Kernel", vireo.DIR + "/vmlinuz")
-    next_page()
-    fill("Name", "First & <best>")
-    next_page()
+    ui.fill(WIZARD, "Kernel", vireo.DIR + "/vmlinuz")
+    ui.next_page()
+    ui.fill(WIZARD, "Name", "First & <best>")
+    ui.next_page()
     ui.need("Processors", "spin button")
-    next_page()
+    ui.next_page()
     ui.need("First & <best>", "label")
     ui.press("Create", "push button")
     vm = ui.wait(lambda: vireo.machines()[0], "the machine in the store")
@@ -66,8 +55,6 @@ def search_finds():
     ui.xdo("type", "renam")
     ui.need("Renamed", "list item")
     ui.xdo("key", "Escape")
-
-
 
 
 app = vireo.start()

@@ -127,6 +127,18 @@ def click(node, title, button=1):
     xdo("mousemove", x + e.x + e.width // 2, y + e.y + e.height // 2, "click", button)
 
 
+def fill(title, label, text):
+    """Types into a row of the window of that title as a person would."""
+    click(need(label, "text"), title)
+    xdo("key", "ctrl+a")
+    xdo("type", "--delay", "1", text)
+
+
+def next_page():
+    """The wizard's."""
+    press("Next", "push button")
+
+
 def shot(path):
     if path:
         subprocess.run(["import", "-window", "root", path], check=True)

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the GUI tests share: the application, the store behind it, the fake worker's log."""
 import glob
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -65,6 +67,43 @@ def alive(pid):
 
 def machines():
     return sorted(os.path.basename(os.path.dirname(p)) for p in glob.glob(STORE + "/*/machine.ini"))
+
+
+class Serial:
+    """A real machine's first serial port, on which its guest takes commands by the line."""
+
+    def __init__(self, vm):
+        self.text = ""
+        self.p = subprocess.Popen([BUILD + "/app/cli/vireoctl", "serial", vm],
+                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        os.set_blocking(self.p.stdout.fileno(), False)
+
+    def wait(self, pattern, seconds=60):
+        """Waits for the pattern; what came before it is forgotten."""
+        def look():
+            self.text += (self.p.stdout.read() or b"").decode(errors="replace")
+            return re.search(pattern, self.text)
+        try:
+            m = ui.wait(look, pattern, seconds)
+        except ui.NotThere:
+            sys.exit(f"no “{pattern}” from the guest in {seconds} s: {self.text[-3000:]}")
+        self.text = self.text[m.end():]
+        return m
+
+    def say(self, line):
+        self.p.stdin.write(line.encode() + b"\n")
+        self.p.stdin.flush()
+
+    def do(self, line, seconds=60):
+        """Runs a line in the guest; its status."""
+        self.say(line)
+        return int(self.wait(r"VIREO-STATUS (\d+)", seconds).group(1))
+
+
+def state(vm):
+    r = subprocess.run([BUILD + "/app/cli/vireoctl", "info", vm, "--json"], capture_output=True,
+                       text=True)
+    return json.loads(r.stdout)[0]["State"] if r.returncode == 0 else "off"
 
 
 def shot(name):

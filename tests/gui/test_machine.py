@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A real machine in the window: the wizard makes it, it boots, is typed and clicked in, goes to the full
+screen and back, runs on when its window is closed, is opened again, and shuts down."""
+import os
+import subprocess
+import sys
+
+import ui
+import vireo
+
+GUESTS = os.environ["VIREO_GUESTS"]
+HERE = os.path.dirname(os.path.abspath(__file__))
+NAME = "Real one"
+KERNEL = GUESTS + "/kernels/full/vmlinuz"
+CAPTURED = "Keyboard captured: press and release Ctrl+Alt to free it"
+
+if not os.path.exists(KERNEL):
+    print("the tests' kernels are not there (tests/guests/prepare)")
+    sys.exit(77)
+
+
+def make_initrd():
+    path = vireo.DIR + "/initrd.gz"
+    subprocess.run([HERE + "/../guests/mkinitrd", "--guests", GUESTS, "--out", path, "--kernel", "full",
+                    "--modules", "hv_vmbus hyperv_keyboard hid_hyperv hid_generic hyperv_drm hv_utils evdev",
+                    "--script", HERE + "/machine-guest.sh"], check=True)
+    return path
+
+
+def wizard(initrd):
+    title = "New Virtual Machine"
+    ui.press("Create a Virtual Machine", "push button")
+    ui.click(ui.need("Linux kernel", "list item"), title)
+    ui.next_page()
+    ui.fill(title, "Kernel", KERNEL)
+    ui.fill(title, "Initial RAM disk (may be empty)", initrd)
+    ui.fill(title, "Command line (may be empty)", "console=tty0 console=ttyS0 do=script")
+    ui.next_page()
+    ui.fill(title, "Name", NAME)
+    ui.next_page()
+    ui.need("Processors", "spin button")
+    ui.next_page()
+    ui.press("Create", "push button")
+    return ui.wait(lambda: vireo.machines()[0], "the machine in the store")
+
+
+def screen():
+    return ui.need("Screen of the virtual machine")
+
+
+def lit():
+    """How bright the middle of the screen widget is on the display, 0 to 1."""
+    e = screen().get_extents(ui.Atspi.CoordType.WINDOW)
+    x, y, _, _ = ui.geometry(ui.window_id(f"^{NAME}$"))
+    out = subprocess.run(["import", "-window", "root", "-crop",
+                          f"{e.width}x{e.height}+{x + e.x}+{y + e.y}", "-format", "%[fx:mean]",
+                          "info:"], capture_output=True, text=True, check=True).stdout
+    return float(out)
+
+
+def type_line(serial, n):
+    """A line typed by keys arrives at the guest's shell on the screen."""
+    ui.xdo("type", "--delay", "30", f"clear; echo typed-$(({n}*7)) >/dev/ttyS0")
+    ui.xdo("key", "Return")
+    serial.wait(f"typed-{n * 7}")
+
+
+def pointer(serial):
+    ui.click(screen(), f"^{NAME}$")
+    ui.need(CAPTURED, "label")
+    # EV_KEY BTN_LEFT down; EV_ABS before it.
+    assert serial.do("i=0; until grep -q '^1 110 1$' /tmp/pointer || [ $i -gt 50 ]; do sleep 0.2; i=$((i+1)); "
+                     "done; grep -q '^1 110 0$' /tmp/pointer") == 0, "no click in the guest"
+    serial.say("grep -E '^3 [01] ' /tmp/pointer | tail -n 2")
+    at = [int(serial.wait(r"\n3 [01] (\d+)").group(1)) for _ in range(2)]
+    serial.wait("VIREO-STATUS")
+    assert all(abs(v - 0x4000) < 0x800 or abs(v - 16383) < 1200 for v in at), f"clicked at {at}"
+
+
+def full_screen(serial):
+    wid = ui.focus(f"^{NAME}$")
+    ui.xdo("key", "--delay", "60", "Control_L+Alt_L")
+    ui.gone(CAPTURED, "label")
+    ui.xdo("key", "F11")
+    ui.wait(lambda: ui.geometry(wid)[2:] == (1440, 1000), "the full screen")
+    vireo.shot("machine-full")
+    ui.xdo("key", "Return")  # into the screen
+    type_line(serial, 3)
+    ui.xdo("key", "--delay", "60", "Control_L+Alt_L")
+    ui.xdo("key", "F11")
+    ui.wait(lambda: ui.geometry(wid)[2:] != (1440, 1000), "the window")
+
+
+app = vireo.start()
+vm = wizard(make_initrd())
+ui.window_id(f"^{NAME}$")
+ui.wait(lambda: vireo.state(vm) == "running", "the machine to run", 60)
+serial = vireo.Serial(vm)
+ui.wait(lambda: lit() > 0.002, "the kernel's lines in the window", 120)
+vireo.shot("machine-boot")
+serial.wait("VIREO-READY", 240)
+pointer(serial)
+type_line(serial, 6)
+vireo.shot("machine-typed")
+full_screen(serial)
+
+# Closing leaves it running and says so once.
+ui.focus(f"^{NAME}$")
+ui.xdo("key", "alt+F4")
+ui.press("Understood", "push button")
+ui.wait(lambda: not subprocess.run(["xdotool", "search", "--onlyvisible", "--name", f"^{NAME}$"],
+                                   capture_output=True).stdout, "the console to close")
+assert serial.do("true") == 0
+assert vireo.state(vm) == "running"
+vireo.shot("machine-thumbnail")
+vireo.stop(app)
+assert serial.do("true") == 0, "it ended with the application"
+
+# And again.
+app = vireo.start()
+ui.click(ui.need(NAME, "list item"), "Virtual Machines")
+ui.window_id(f"^{NAME}$")
+ui.click(screen(), f"^{NAME}$")
+type_line(serial, 5)
+ui.press("Shut Down", "push button")
+ui.need("Off", "label", seconds=120)
+ui.wait(lambda: vireo.state(vm) == "off", "the worker to end")
+vireo.shot("machine-off")
+vireo.stop(app)
