@@ -170,8 +170,14 @@ static void put_host(struct table *t, const struct hv_partition_params *p,
 
 /* ---- the hypervisor's leaves ---- */
 
-/* The same on every backend, because a saved guest goes on with what it once read; but for one
- * hint: MSR_EOI, which only says what is quicker. */
+/*
+ * The same on every backend, because a saved guest goes on with what it once read; but for one
+ * hint: MSR_EOI, which only says what is quicker.
+ *
+ * no_flush_hint: 32-bit Linux (6.1) that has chosen retpolines, as it does on our baseline, calls
+ * the hypercall page for a list of addresses through an operand relative to ESP, which the
+ * retpoline has moved by then, and jumps into nowhere (hv_do_rep_hypercall, CALL_NOSPEC).
+ */
 static void put_hyperv(struct table *t, const struct hv_partition_params *p,
                        const struct hv_backend_ops *ops)
 {
@@ -179,8 +185,10 @@ static void put_hyperv(struct table *t, const struct hv_partition_params *p,
                           HV_PRIV_APIC | HV_PRIV_HYPERCALL | HV_PRIV_VP_INDEX | HV_PRIV_RESET |
                           HV_PRIV_REF_TSC | HV_PRIV_FREQUENCY;
     uint32_t priv_high = HV_PRIV_POST_MESSAGES | HV_PRIV_SIGNAL_EVENTS;
-    uint32_t hints = HV_HINT_REMOTE_FLUSH | HV_HINT_RELAXED_TIMING | HV_HINT_NO_AEOI |
-                     HV_HINT_CLUSTER_IPI | HV_HINT_EX_MASKS;
+    uint32_t hints =
+        HV_HINT_RELAXED_TIMING | HV_HINT_NO_AEOI | HV_HINT_CLUSTER_IPI | HV_HINT_EX_MASKS;
+    if (!p->no_flush_hint)
+        hints |= HV_HINT_REMOTE_FLUSH;
     if (ops->lazy_eoi && ops->lazy_eoi())
         hints |= HV_HINT_APIC_MSRS;
     if (p->page_reporting && (!ops->extended_calls || ops->extended_calls()))

@@ -78,6 +78,9 @@ struct hv_partition_params {
     enum hv_vendor vendor;
     unsigned vp_count;
     bool page_reporting;
+    /* Do not recommend the TLB flush hypercalls (they work): for machines that run 32-bit guests.
+     */
+    bool no_flush_hint;
     const struct hv_backend_ops *backend; /* borrowed; NULL: by `accel` (tests give their own) */
     const struct hv_partition_ops *ops;   /* borrowed */
     void *ctx;

@@ -210,6 +210,14 @@ static void paging32(void)
     CHECK_EQ(try_call(write_at, (void *)0x40004010), 14);
     CHECK_EQ(last_trap.error, 3);
     CHECK_EQ(try_call(read_at, (void *)0x40004010), -1);
+    /* INVLPG anywhere in a page of 4 MiB forgets all of it. */
+    *(volatile uint32_t *)0x801000 = 0x800;
+    *(volatile uint32_t *)0xc01000 = 0xc00;
+    pd[0x50000000 >> 22] = 0x800083;
+    CHECK_EQ(*(volatile uint32_t *)0x50001000, 0x800);
+    pd[0x50000000 >> 22] = 0xc00083;
+    __asm__ volatile("invlpg 0x50200000" ::: "memory");
+    CHECK_EQ(*(volatile uint32_t *)0x50001000, 0xc00);
     WRITE_CR(0, READ_CR(0) & ~0x80000000u);
     WRITE_CR(4, READ_CR(4) & ~0x10u);
 }

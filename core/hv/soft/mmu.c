@@ -440,7 +440,7 @@ static uint8_t *look(struct soft_vp *vp, const struct insn *i, uint64_t lin, enu
         t->addend = (uint64_t)(uintptr_t)host - lin;
         t->meta = (x.phys & PAGE_BITS) | (x.global ? META_GLOBAL : 0) | (x.large ? META_LARGE : 0);
         if (x.large)
-            m->large |= 1ull << (lin >> 21 & 63);
+            m->large |= x.huge ? ~0ull : 1ull << (lin >> 21 & 63);
         t->wtag = writable ? t->rtag : SOFT_TLB_NONE;
         atomic_thread_fence(memory_order_seq_cst);
     }

@@ -47,6 +47,16 @@ static void cpuid_is_hyperv_on_a_portable_processor(void)
     fake_free(p);
 }
 
+static void flush_hypercalls_are_not_recommended_where_asked(void)
+{
+    const struct hv_partition_params pp = {
+        .vp_count = 2, .no_flush_hint = true, .backend = &fake_ops, .ops = &fake_owner};
+    struct hv_partition *p = hv_partition_new(&pp, NULL);
+    CHECK(p != NULL);
+    CHECK_EQ(leaf(0x40000004, 0)->eax, 0xe20);
+    hv_partition_free(p);
+}
+
 static void os_id_gates_the_hypercall_page(void)
 {
     struct hv_partition *p = fake_partition(1, MIB(2));
@@ -263,6 +273,7 @@ static void impossible_partitions_are_refused(void)
 
 static const struct check_test tests[] = {
     CHECK_TEST(cpuid_is_hyperv_on_a_portable_processor),
+    CHECK_TEST(flush_hypercalls_are_not_recommended_where_asked),
     CHECK_TEST(os_id_gates_the_hypercall_page),
     CHECK_TEST(registers_that_do_not_exist_fault),
     CHECK_TEST(counter_and_page_agree_to_the_tick),
