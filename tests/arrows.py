@@ -16,7 +16,7 @@ LAYERS = {
     'core/storage': ['core/base'],
     'core/net': ['core/base'],
     'core/vmbus': ['core/hv', 'core/base'],
-    'core/chipset': ['core/hv', 'core/base'],
+    'core/chipset': ['core/vsp', 'core/storage', 'core/net', 'core/hv', 'core/base'],
     'core/vsp': ['core/vmbus', 'core/storage', 'core/net', 'core/hv', 'core/base'],
     'core/machine': ['core/vsp', 'core/chipset', 'core/vmbus', 'core/storage', 'core/net', 'core/hv', 'core/base'],
     'session': ['core'],

@@ -53,6 +53,13 @@ gboolean worker_files_add(struct worker_files *f, GVariant *files, GUnixFDList *
     return TRUE;
 }
 
+void worker_files_add_own(struct worker_files *f, const char *path)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd >= 0)
+        g_hash_table_replace(f->fds, g_strdup(path), GINT_TO_POINTER(fd + 1));
+}
+
 /* A name as it is; then, for a parent, relative to the folder of the file that names it. */
 static int find(struct worker_files *f, const char *path, const char *referrer, char **resolved)
 {

@@ -216,12 +216,14 @@ int main(int argc, char **argv)
     if (!parse(&w, argc, argv))
         return 1;
     limits();
+    w.files = worker_files_new();
+    worker_files_add_own(w.files, VM_FIRMWARE_BIOS);
+    worker_files_add_own(w.files, VM_FIRMWARE_VGA);
     if (make_folders(&w) || take_lock(&w) || enter_sandbox(&w))
         return 1;
     w.loop = g_main_loop_new(NULL, FALSE);
     w.connections = g_ptr_array_new_with_free_func(g_object_unref);
     w.viewers = g_ptr_array_new();
-    w.files = worker_files_new();
     w.serial = worker_serial_new();
     worker_export_machine(&w);
     worker_export_console(&w);

@@ -79,6 +79,8 @@ void worker_console_gone(struct worker *w);  /* it is about to go */
 
 /* files.c: descriptors by the names that configurations use. Any thread. */
 struct worker_files *worker_files_new(void);
+/* Opens a file of the system by itself, before the sandbox closes; no error if it is not there. */
+void worker_files_add_own(struct worker_files *f, const char *path);
 void worker_files_free(struct worker_files *f);
 /* `files` is a(sh). False: a damaged list. */
 gboolean worker_files_add(struct worker_files *f, GVariant *files, GUnixFDList *fds, err *e);

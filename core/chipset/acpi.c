@@ -22,14 +22,15 @@ enum {
     FADT_RESET_REG_SUP = 1 << 10,
     FADT_PLATFORM_CLOCK = 1 << 15,
 };
-enum { BOOT_LEGACY = 1, BOOT_NO_VGA = 4, BOOT_NO_ASPM = 0x10 };
+enum { BOOT_LEGACY = 1, BOOT_8042 = 2, BOOT_NO_VGA = 4, BOOT_NO_ASPM = 0x10 };
 enum { WAET_RTC_GOOD = 1, WAET_PM_TIMER_GOOD = 2 };
 enum { SPACE_IO = 1, ALIGN = 16, MAX_TABLES = 8 };
 
-/* The growing image: tables one after the other from LAYOUT_ACPI_BASE. */
+/* The growing image: tables one after the other. */
 struct image {
     uint8_t *data;
     size_t len;
+    uint64_t base;
 };
 
 static uint8_t checksum(const void *p, size_t len)
@@ -64,7 +65,7 @@ static uint64_t append(struct image *im, void *table, size_t len)
     h->checksum = checksum(table, len);
     memcpy(im->data + at, table, len);
     im->len = at + len;
-    return LAYOUT_ACPI_BASE + at;
+    return im->base + at;
 }
 
 /* ---- DSDT ---- */
@@ -157,8 +158,9 @@ static void vmbus(struct aml *a)
     aml_end(a);
 }
 
-static void generation_counter(struct aml *a)
+static void generation_counter(struct aml *a, const struct acpi_params *p)
 {
+    uint64_t at = p->generation ? p->generation : LAYOUT_GENERATION;
     aml_device(a, "GENC");
     aml_name(a, "_HID");
     aml_string(a, "VIRE0001");
@@ -173,8 +175,8 @@ static void generation_counter(struct aml *a)
     aml_string(a, "VM_Gen_Counter");
     aml_name(a, "ADDR");
     aml_package(a, 2);
-    aml_int(a, (uint32_t)LAYOUT_GENERATION);
-    aml_int(a, LAYOUT_GENERATION >> 32);
+    aml_int(a, (uint32_t)at);
+    aml_int(a, at >> 32);
     aml_end(a);
     aml_end(a);
 }
@@ -192,11 +194,72 @@ static void ioapic(struct aml *a)
     aml_end(a);
 }
 
+/* Interrupt pins of slot 0 to 31, in turn to the lines that SeaBIOS routes PIRQ A to D to. */
+static void interrupt_routing(struct aml *a)
+{
+    enum { SLOTS = 32, PINS = 4 };
+    aml_name(a, "_PRT");
+    aml_package(a, SLOTS * PINS);
+    for (unsigned slot = 0; slot < SLOTS; slot++)
+        for (unsigned pin = 0; pin < PINS; pin++) {
+            aml_package(a, 4);
+            aml_int(a, (uint64_t)slot << 16 | 0xffff);
+            aml_int(a, pin);
+            aml_int(a, 0);
+            aml_int(a, (slot + pin + PINS - 1) % PINS < 2 ? LAYOUT_IRQ_PCI_AB : LAYOUT_IRQ_PCI_CD);
+            aml_end(a);
+        }
+    aml_end(a);
+}
+
+static void isa_bridge(struct aml *a)
+{
+    aml_device(a, "ISA");
+    aml_name(a, "_ADR");
+    aml_int(a, (uint64_t)LAYOUT_PCI_ISA << 16);
+    isa_device(a, "PS2K", "PNP0303", 0, LAYOUT_PORT_I8042_DATA, 1, LAYOUT_IRQ_KEYBOARD);
+    aml_device(a, "PS2M");
+    aml_name(a, "_HID");
+    aml_eisa_id(a, "PNP0F13");
+    aml_name(a, "_CRS");
+    aml_resources(a);
+    aml_irq(a, LAYOUT_IRQ_MOUSE);
+    aml_end(a);
+    aml_end(a);
+    aml_end(a);
+}
+
+static void pci(struct aml *a)
+{
+    aml_device(a, "PCI0");
+    aml_name(a, "_HID");
+    aml_eisa_id(a, "PNP0A03");
+    aml_name(a, "_ADR");
+    aml_int(a, 0);
+    aml_name(a, "_UID");
+    aml_int(a, 0);
+    aml_name(a, "_CRS");
+    aml_resources(a);
+    aml_bus_numbers(a, 0, 0);
+    aml_io(a, 0xcf8, 8);
+    aml_port_window(a, 0, 0xcf7);
+    aml_port_window(a, 0xd00, 0xffff);
+    aml_memory_window(a, 0xa0000, 0xbffff);
+    aml_memory_window(a, (uint32_t)LAYOUT_MMIO_LOW_BASE,
+                      (uint32_t)(LAYOUT_MMIO_LOW_BASE + LAYOUT_PCI_MMIO_SIZE - 1));
+    aml_end(a);
+    interrupt_routing(a);
+    isa_bridge(a);
+    aml_end(a);
+}
+
 static void system_bus(struct aml *a, const struct acpi_params *p)
 {
     aml_scope(a, "\\_SB");
     processors(a, p->vps);
     ioapic(a);
+    if (p->pci)
+        pci(a);
     if (p->vmbus)
         vmbus(a);
     if (p->serials > 0)
@@ -206,7 +269,7 @@ static void system_bus(struct aml *a, const struct acpi_params *p)
     isa_device(a, "RTC0", "PNP0B00", 0, LAYOUT_PORT_RTC, 2, LAYOUT_IRQ_RTC);
     if (p->legacy)
         isa_device(a, "TIMR", "PNP0100", 0, LAYOUT_PORT_PIT, 4, LAYOUT_IRQ_TIMER);
-    generation_counter(a);
+    generation_counter(a, p);
     aml_end(a);
 }
 
@@ -246,7 +309,7 @@ static struct acpi_gas io_register(uint16_t port, uint8_t bytes)
 
 static struct acpi_fadt fadt(const struct acpi_params *p, uint64_t facs, uint64_t dsdt)
 {
-    const uint16_t pm = LAYOUT_PORT_PM;
+    const uint16_t pm = p->pm_port ? p->pm_port : LAYOUT_PORT_PM;
     struct acpi_fadt f = {
         .h = header("FACP", 6),
         .firmware_ctrl = (uint32_t)facs,
@@ -263,7 +326,8 @@ static struct acpi_fadt fadt(const struct acpi_params *p, uint64_t facs, uint64_
         .c2_latency = 101,  /* above 100: not supported */
         .c3_latency = 1001, /* above 1000: not supported */
         .century = RTC_CENTURY,
-        .boot_arch = (uint16_t)((p->legacy ? BOOT_LEGACY : 0) | BOOT_NO_VGA | BOOT_NO_ASPM),
+        .boot_arch = (uint16_t)((p->legacy ? BOOT_LEGACY : 0) | (p->pci ? BOOT_8042 : BOOT_NO_VGA) |
+                                BOOT_NO_ASPM),
         .flags = FADT_WBINVD | FADT_PROC_C1 | FADT_RTC_S4 | FADT_TMR_VAL_EXT | FADT_RESET_REG_SUP |
                  FADT_PLATFORM_CLOCK,
         .reset_reg = io_register(pm + PM_OFF_RESET, 1),
@@ -341,7 +405,7 @@ static uint64_t append_facs(struct image *im)
     size_t at = (size_t)align_up(im->len, 64);
     memcpy(im->data + at, &f, sizeof f);
     im->len = at + sizeof f;
-    return LAYOUT_ACPI_BASE + at;
+    return im->base + at;
 }
 
 static bool append_all(struct image *im, struct aml *dsdt, const struct acpi_params *p,
@@ -362,7 +426,7 @@ static bool append_all(struct image *im, struct aml *dsdt, const struct acpi_par
     memcpy(entries + sizeof xh, tables, 3 * sizeof tables[0]);
     uint64_t xsdt = append(im, entries, sizeof xh + 3 * sizeof tables[0]);
     rsdp(im, xsdt);
-    out->dsdt = (size_t)(dsdt_at - LAYOUT_ACPI_BASE);
+    out->dsdt = (size_t)(dsdt_at - im->base);
     out->dsdt_len = dsdt->len;
     return dsdt_at && tables[0] && tables[1] && tables[2] && xsdt;
 }
@@ -370,7 +434,8 @@ static bool append_all(struct image *im, struct aml *dsdt, const struct acpi_par
 bool acpi_build(const struct acpi_params *p, struct acpi_tables *out, err *e)
 {
     struct aml a;
-    struct image im = {.data = calloc(1, LAYOUT_ACPI_SIZE)};
+    struct image im = {.data = calloc(1, LAYOUT_ACPI_SIZE),
+                       .base = p->base ? p->base : LAYOUT_ACPI_BASE};
     *out = (struct acpi_tables){0};
     bool ok = build_dsdt(&a, p, e);
     if (ok && !im.data)

@@ -29,7 +29,15 @@ enum {
     OP_RETURN = 0xa4,
 };
 enum { LENGTH_BYTES = 3, LENGTH_MAX = 0xfffff };
-enum { TAG_IRQ = 0x22, TAG_IO = 0x47, TAG_END = 0x79, TAG_MEMORY32 = 0x86, TAG_QWORD = 0x8a };
+enum {
+    TAG_IRQ = 0x22,
+    TAG_IO = 0x47,
+    TAG_END = 0x79,
+    TAG_MEMORY32 = 0x86,
+    TAG_DWORD_SPACE = 0x87,
+    TAG_WORD_SPACE = 0x88,
+    TAG_QWORD = 0x8a
+};
 
 void aml_init(struct aml *a)
 {
@@ -296,6 +304,44 @@ void aml_memory32(struct aml *a, uint32_t base, uint32_t len)
     byte(a, 0); /* read only */
     dword(a, base);
     dword(a, len);
+}
+
+static void word_space(struct aml *a, unsigned kind, unsigned flags, uint16_t first, uint16_t last)
+{
+    byte(a, TAG_WORD_SPACE);
+    word(a, 0x0d);
+    byte(a, kind);
+    byte(a, 0x0c); /* produced, both ends fixed */
+    byte(a, flags);
+    word(a, 0);
+    word(a, first);
+    word(a, last);
+    word(a, 0);
+    word(a, (uint16_t)(last - first + 1));
+}
+
+void aml_bus_numbers(struct aml *a, uint16_t first, uint16_t last)
+{
+    word_space(a, 2, 0, first, last);
+}
+
+void aml_port_window(struct aml *a, uint16_t first, uint16_t last)
+{
+    word_space(a, 1, 3, first, last); /* ISA and other ports */
+}
+
+void aml_memory_window(struct aml *a, uint32_t first, uint32_t last)
+{
+    byte(a, TAG_DWORD_SPACE);
+    word(a, 0x17);
+    byte(a, 0);
+    byte(a, 0x0c);
+    byte(a, 0x01); /* read and write, not cacheable */
+    dword(a, 0);
+    dword(a, first);
+    dword(a, last);
+    dword(a, 0);
+    dword(a, last - first + 1);
 }
 
 void aml_window(struct aml *a, uint64_t base, uint64_t len)

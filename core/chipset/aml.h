@@ -59,6 +59,10 @@ void aml_or_into(struct aml *a, const char *path, uint8_t v);
 void aml_io(struct aml *a, uint16_t base, uint8_t len);
 void aml_irq(struct aml *a, unsigned irq);
 void aml_memory32(struct aml *a, uint32_t base, uint32_t len);
+/* What a PCI host bridge produces: bus numbers, ports and 32-bit memory, ends inclusive. */
+void aml_bus_numbers(struct aml *a, uint16_t first, uint16_t last);
+void aml_port_window(struct aml *a, uint16_t first, uint16_t last);
+void aml_memory_window(struct aml *a, uint32_t first, uint32_t last);
 /* A window that a bus produces; writable, not cacheable. */
 void aml_window(struct aml *a, uint64_t base, uint64_t len);
 

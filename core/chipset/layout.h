@@ -33,6 +33,14 @@
 #define LAYOUT_MMIO_LOW_SIZE 0x1e000000ull
 /* The boot framebuffer, at the window's start: room for 8 MiB (1920x1080x32). */
 #define LAYOUT_FRAMEBUFFER LAYOUT_MMIO_LOW_BASE
+/* Generation 1: where PCI devices' memory and ports may be, the BIOS at the end of 4 GiB and its
+ * shadow, and tables at the end of low RAM: ACPI, then the generation counter's page. */
+#define LAYOUT_PCI_MMIO_SIZE 0x1ec00000ull
+#define LAYOUT_PCI_PORTS 0xc000u
+#define LAYOUT_VGA_MEMORY 0xa0000ull
+#define LAYOUT_VGA_MEMORY_END 0xc0000ull
+#define LAYOUT_BIOS_SHADOW 0xe0000ull
+#define LAYOUT_TABLES_SIZE 0x10000ull
 #define LAYOUT_IOAPIC 0xfec00000ull
 #define LAYOUT_LAPIC 0xfee00000ull
 #define LAYOUT_TEST_MEMORY 0xff000000ull /* test devices alone: 64 KiB */
@@ -47,6 +55,7 @@ enum layout_port {
     LAYOUT_PORT_PIC_MASTER = 0x20,
     LAYOUT_PORT_PIT = 0x40,
     LAYOUT_PORT_SPEAKER = 0x61,
+    LAYOUT_PORT_I8042_DATA = 0x60,
     LAYOUT_PORT_I8042_COMMAND = 0x64,
     LAYOUT_PORT_RTC = 0x70,
     LAYOUT_PORT_PIC_SLAVE = 0xa0,
@@ -54,6 +63,8 @@ enum layout_port {
     LAYOUT_PORT_COM1 = 0x3f8,
     LAYOUT_PORT_COM2 = 0x2f8,
     LAYOUT_PORT_PM = 0x400,
+    LAYOUT_PORT_DEBUG = 0x402, /* generation 1: SeaBIOS's log */
+    LAYOUT_PORT_PM_PIIX4 = 0x600,
     LAYOUT_PORT_ELCR = 0x4d0,
     LAYOUT_PORT_FW_CFG = 0x510,
     LAYOUT_PORT_TEST_REGISTER = 0xe0, /* test devices alone */
@@ -64,12 +75,20 @@ enum layout_port {
 /* Interrupt lines: IOAPIC pins, and PIC inputs of the same number below 16 (but for the timer). */
 enum layout_irq {
     LAYOUT_IRQ_TIMER = 0, /* PIC input 0, IOAPIC pin 2 */
+    LAYOUT_IRQ_KEYBOARD = 1,
     LAYOUT_IRQ_COM2 = 3,
     LAYOUT_IRQ_COM1 = 4,
     LAYOUT_IRQ_RTC = 8,
     LAYOUT_IRQ_SCI = 9, /* level */
+    LAYOUT_IRQ_PCI_AB = 10,
+    LAYOUT_IRQ_PCI_CD = 11,
+    LAYOUT_IRQ_MOUSE = 12,
+    LAYOUT_IRQ_IDE1 = 14,
+    LAYOUT_IRQ_IDE2 = 15,
     LAYOUT_GSI_TIMER = 2,
 };
+/* Generation 1's PCI slots, as on Hyper-V. */
+enum { LAYOUT_PCI_ISA = 7, LAYOUT_PCI_VGA = 8, LAYOUT_PCI_TULIP = 10 };
 #define LAYOUT_IOAPIC_PINS 24u
 
 #endif

@@ -265,7 +265,8 @@ struct pm *pm_new(const struct pm_params *params, err *e)
     p->s4 = params->s4;
     pthread_mutex_init(&p->lock, NULL);
     chip_timer_init(&p->timer, p->env, on_timer, p);
-    p->range = hv_io_claim(p->env->io, HV_IO_PORT, LAYOUT_PORT_PM, PM_PORTS, &port_ops, p, e);
+    p->range = hv_io_claim(p->env->io, HV_IO_PORT, params->port ? params->port : LAYOUT_PORT_PM,
+                           PM_PORTS, &port_ops, p, e);
     if (!p->range) {
         pm_destroy(p);
         return NULL;

@@ -43,6 +43,7 @@ struct pm_params {
     struct chip_line sci;
     struct pm_upcalls up;
     bool s4;
+    uint16_t port; /* 0: LAYOUT_PORT_PM */
 };
 
 struct pm *pm_new(const struct pm_params *p, err *e);

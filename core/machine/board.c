@@ -33,11 +33,11 @@ static void send_intr(void *ctx, bool asserted)
 static void set_line(void *ctx, unsigned irq, bool asserted)
 {
     struct machine *m = ctx;
-    chip_line_set(&m->line[irq].pic, asserted);
-    chip_line_set(&m->line[irq].ioapic, asserted);
+    chip_line_set(&m->wire[irq].pic, asserted);
+    chip_line_set(&m->wire[irq].ioapic, asserted);
 }
 
-static struct chip_line line(struct machine *m, unsigned irq)
+struct chip_line machine_line(struct machine *m, unsigned irq)
 {
     return (struct chip_line){.set = set_line, .ctx = m, .pin = irq};
 }
@@ -48,9 +48,9 @@ static void wire(struct machine *m)
         unsigned pin = irq == LAYOUT_IRQ_TIMER ? LAYOUT_GSI_TIMER : irq;
         if (irq == 2) /* the PIC's cascade */
             continue;
-        m->line[irq].ioapic = ioapic_line(m->ioapic, pin);
+        m->wire[irq].ioapic = ioapic_line(m->ioapic, pin);
         if (m->pic)
-            m->line[irq].pic = pic_line(m->pic, irq);
+            m->wire[irq].pic = pic_line(m->pic, irq);
     }
 }
 
@@ -87,7 +87,7 @@ static bool add_interrupts(struct machine *m, err *e)
     m->ioapic = ioapic_new(&m->env, &out, e);
     if (!m->ioapic || !machine_add_device(m, ioapic_device(m->ioapic), e))
         return false;
-    if (m->p.kind != MACHINE_PC)
+    if (!machine_has_legacy(m))
         return true;
     m->pic = pic_new(&m->env, &(struct pic_out){.intr = send_intr, .ctx = m}, e);
     return m->pic && machine_add_device(m, pic_device(m->pic), e);
@@ -104,7 +104,7 @@ static bool add_serials(struct machine *m, err *e)
         struct machine_serial *s = &m->serial[i];
         *s = (struct machine_serial){.m = m, .port = i};
         struct uart_params p = {
-            .env = &m->env, .port = com[i].port, .instance = i, .irq = line(m, com[i].irq)};
+            .env = &m->env, .port = com[i].port, .instance = i, .irq = machine_line(m, com[i].irq)};
         if (m->p.ops->serial_out)
             p.sink = (struct uart_sink){.write = on_serial, .ctx = s};
         s->uart = uart_new(&p, e);
@@ -118,9 +118,10 @@ static bool add_pm(struct machine *m, err *e)
 {
     const struct pm_params p = {
         .env = &m->env,
-        .sci = line(m, LAYOUT_IRQ_SCI),
+        .sci = machine_line(m, LAYOUT_IRQ_SCI),
         .up = {.power_off = on_power_off, .hibernated = on_hibernated, .reset = on_reset, .ctx = m},
-        .s4 = m->p.s4};
+        .s4 = m->p.s4,
+        .port = m->p.kind == MACHINE_GEN1 ? LAYOUT_PORT_PM_PIIX4 : LAYOUT_PORT_PM};
     m->pm = pm_new(&p, e);
     return m->pm && machine_add_device(m, pm_device(m->pm), e);
 }
@@ -128,7 +129,7 @@ static bool add_pm(struct machine *m, err *e)
 static bool add_rtc(struct machine *m, err *e)
 {
     const struct rtc_params p = {
-        .env = &m->env, .irq = line(m, LAYOUT_IRQ_RTC), .offset_s = m->p.rtc_offset_s};
+        .env = &m->env, .irq = machine_line(m, LAYOUT_IRQ_RTC), .offset_s = m->p.rtc_offset_s};
     struct rtc *r = rtc_new(&p, e);
     if (!r)
         return false;
@@ -152,11 +153,12 @@ static bool add_rtc(struct machine *m, err *e)
 
 static bool add_pc(struct machine *m, err *e)
 {
-    struct pit *pit = pit_new(&m->env, line(m, LAYOUT_IRQ_TIMER), e);
+    struct pit *pit = pit_new(&m->env, machine_line(m, LAYOUT_IRQ_TIMER), e);
     if (!pit || !machine_add_device(m, pit_device(pit), e))
         return false;
-    struct fwcfg *f = fwcfg_new(&m->env, m->p.memory, m->p.vps, e);
-    return f && machine_add_device(m, fwcfg_device(f), e);
+    m->fwcfg = fwcfg_new(&m->env, m->p.memory, m->p.vps, e);
+    return m->fwcfg && machine_add_device(m, fwcfg_device(m->fwcfg), e) &&
+           (m->p.kind != MACHINE_GEN1 || machine_add_bios(m, e));
 }
 
 static bool add_testports(struct machine *m, err *e)
@@ -177,48 +179,71 @@ bool machine_make_board(struct machine *m, err *e)
         return false;
     wire(m);
     return add_pm(m, e) && add_rtc(m, e) && add_serials(m, e) && add_testports(m, e) &&
-           (m->p.kind != MACHINE_PC || add_pc(m, e)) &&
+           (!machine_has_legacy(m) || add_pc(m, e)) &&
            (!m->p.test_devices || machine_add_test_devices(m, e));
 }
 
 /* ---- tables ---- */
 
+bool machine_acpi(struct machine *m, struct acpi_tables *out, err *e)
+{
+    struct acpi_params p = {.vps = m->p.vps,
+                            .legacy = machine_has_legacy(m),
+                            .serials = m->p.serials,
+                            .vmbus = m->p.vmbus,
+                            .s4 = m->p.s4,
+                            .base = LAYOUT_ACPI_BASE};
+    if (m->p.kind == MACHINE_GEN1) {
+        p.pci = true;
+        p.base = machine_tables(m);
+        p.generation = p.base + LAYOUT_TABLES_SIZE - HV_PAGE_SIZE;
+        p.pm_port = LAYOUT_PORT_PM_PIIX4;
+    }
+    return acpi_build(&p, out, e);
+}
+
 static bool put_acpi(struct machine *m, struct hv_memory *mem, err *e)
 {
     struct acpi_tables t;
-    const struct acpi_params p = {.vps = m->p.vps,
-                                  .legacy = m->p.kind == MACHINE_PC,
-                                  .serials = m->p.serials,
-                                  .vmbus = m->p.vmbus,
-                                  .s4 = m->p.s4};
-    if (!acpi_build(&p, &t, e))
+    uint64_t base = m->p.kind == MACHINE_GEN1 ? machine_tables(m) : LAYOUT_ACPI_BASE;
+    if (!machine_acpi(m, &t, e))
         return false;
-    bool ok = hv_memory_write(mem, LAYOUT_ACPI_BASE, t.data, t.len);
+    bool ok = hv_memory_write(mem, base, t.data, t.len);
     acpi_free(&t);
     return ok || err_set(e, ERR_INVALID, "The machine has too little memory for its ACPI tables");
 }
 
 static bool put_smbios(struct machine *m, struct hv_memory *mem, err *e)
 {
-    const struct smbios_params p = {.vps = m->p.vps,
-                                    .ram_bytes = m->p.memory,
-                                    .uuid = m->p.uuid,
-                                    .version = "Hyper-V UEFI Release v4.1"};
     uint8_t *buf = calloc(1, LAYOUT_SMBIOS_SIZE);
     if (!buf)
         return err_set(e, ERR_NO_MEMORY, "Not enough memory for the SMBIOS tables");
-    size_t len = smbios_build(&p, buf, LAYOUT_SMBIOS_SIZE);
+    size_t len = machine_smbios(m, buf);
     bool ok = len && hv_memory_write(mem, LAYOUT_SMBIOS_BASE, buf, len);
     free(buf);
     return ok || err_set(e, ERR_INVALID, "The machine's SMBIOS tables do not fit");
 }
 
+size_t machine_smbios(struct machine *m, uint8_t *buf)
+{
+    const struct smbios_params p = {
+        .vps = m->p.vps,
+        .ram_bytes = m->p.memory,
+        .uuid = m->p.uuid,
+        .version = m->p.kind == MACHINE_GEN1 ? "090008" : "Hyper-V UEFI Release v4.1"};
+    return smbios_build(&p, buf, LAYOUT_SMBIOS_SIZE);
+}
+
 bool machine_put_tables(struct machine *m, err *e)
 {
     struct hv_memory *mem = hv_partition_memory(m->partition);
+    bool pc = m->p.kind == MACHINE_GEN1;
+    uint64_t at = pc ? machine_tables(m) + LAYOUT_TABLES_SIZE - HV_PAGE_SIZE : LAYOUT_GENERATION;
     struct guid generation;
     guid_random(&generation);
-    if (!hv_memory_write(mem, LAYOUT_GENERATION, generation.b, sizeof generation.b))
+    if (!hv_memory_write(mem, at, generation.b, sizeof generation.b))
         return err_set(e, ERR_INVALID, "The machine has too little memory");
-    return put_acpi(m, mem, e) && put_smbios(m, mem, e);
+    if (!put_acpi(m, mem, e))
+        return false;
+    return pc ? machine_shadow_bios(m, e) : put_smbios(m, mem, e);
 }

@@ -222,8 +222,10 @@ bool boot_load(const struct boot_params *p, struct hv_memory *mem, struct hv_vp_
 {
     uint8_t magic[4];
     hv_vp_state_reset(s, 0);
-    set_mtrrs(s);
     set_lapic(s, p->legacy_apic);
+    if (p->protocol == BOOT_FIRMWARE)
+        return true;
+    set_mtrrs(s);
     if (p->protocol == BOOT_MULTIBOOT)
         return boot_load_multiboot(p, mem, s, e);
     if (!boot_file_read(&p->kernel, 0, magic, sizeof magic, e))

@@ -34,7 +34,7 @@ struct boot_framebuffer {
     uint32_t width, height, stride; /* stride in bytes */
 };
 
-enum boot_protocol { BOOT_LINUX, BOOT_MULTIBOOT };
+enum boot_protocol { BOOT_LINUX, BOOT_MULTIBOOT, BOOT_FIRMWARE /* the reset vector */ };
 
 struct boot_params {
     enum boot_protocol protocol;

@@ -6,7 +6,10 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "core/chipset/acpi.h"
+#include "core/chipset/fwcfg.h"
 #include "core/chipset/ioapic.h"
+#include "core/chipset/layout.h"
 #include "core/chipset/pic.h"
 #include "core/chipset/pm.h"
 #include "core/chipset/uart.h"
@@ -15,7 +18,7 @@
 enum { MACHINE_DEVICES = 64, MACHINE_LINES = 16 };
 
 /* An ISA interrupt: to the IOAPIC and, on a PC, to the PIC. */
-struct machine_line {
+struct machine_wire {
     struct chip_line ioapic, pic;
 };
 
@@ -40,9 +43,11 @@ struct machine {
 
     /* the board */
     struct ioapic *ioapic;
-    struct pic *pic; /* NULL but on a PC */
+    struct pic *pic; /* NULL on GEN2 */
+    struct fwcfg *fwcfg;
+    uint8_t *bios; /* GEN1 */
     struct pm *pm;
-    struct machine_line line[MACHINE_LINES];
+    struct machine_wire wire[MACHINE_LINES];
     struct machine_serial serial[MACHINE_SERIALS];
     struct device device[MACHINE_DEVICES];
     unsigned ndevices;
@@ -61,8 +66,27 @@ struct machine {
 
 /* board.c */
 bool machine_make_board(struct machine *m, err *e);
+static inline bool machine_has_legacy(const struct machine *m)
+{
+    return m->p.kind != MACHINE_GEN2;
+}
 /* Writes ACPI and SMBIOS tables into memory. */
 bool machine_put_tables(struct machine *m, err *e);
+
+/* Built for the address where machine_put_tables puts them; freed by acpi_free. */
+bool machine_acpi(struct machine *m, struct acpi_tables *out, err *e);
+/* Entry point and tables into buf (LAYOUT_SMBIOS_SIZE); 0 if they do not fit. */
+size_t machine_smbios(struct machine *m, uint8_t *buf);
+/* GEN1: where ACPI tables and the generation counter are. */
+static inline uint64_t machine_tables(const struct machine *m)
+{
+    return m->map.low_end - LAYOUT_TABLES_SIZE;
+}
+
+/* bios.c: GEN1. The BIOS as ROM and the files that it reads by fw_cfg. */
+bool machine_add_bios(struct machine *m, err *e);
+/* Copies the BIOS's end below 1 MiB, as at power-on. */
+bool machine_shadow_bios(struct machine *m, err *e);
 
 /* testdev.c */
 bool machine_add_test_devices(struct machine *m, err *e);

@@ -355,6 +355,14 @@ void machine_stats(struct machine *m, struct machine_stats *out)
     out->guest_seconds = (double)hv_partition_reference_time(m->partition) / 1e7;
 }
 
+struct fwcfg *machine_fwcfg(struct machine *m)
+{
+    return m->fwcfg;
+}
+void machine_ask_reset(struct machine *m)
+{
+    machine_ask_end(m, MACHINE_RESET, 0, 0);
+}
 struct hv_partition *machine_partition(struct machine *m)
 {
     return m->partition;
@@ -437,7 +445,7 @@ static bool own_boot(struct machine *m, const struct boot_params *given, err *e)
 {
     struct boot_params *b = &m->p.boot;
     b->map = &m->map;
-    b->legacy_apic = m->p.kind == MACHINE_PC;
+    b->legacy_apic = machine_has_legacy(m);
     m->cmdline = strdup(b->cmdline ? b->cmdline : "");
     b->cmdline = m->cmdline;
     if (!m->cmdline)
@@ -471,7 +479,10 @@ static bool make(struct machine *m, const struct boot_params *boot_image, err *e
         return err_set(e, ERR_INVALID, "A machine has 1 to %d processors", HV_MAX_VPS);
     if (m->p.serials > MACHINE_SERIALS)
         return err_set(e, ERR_INVALID, "A machine has at most %d serial ports", MACHINE_SERIALS);
-    if (!memmap_init(&m->map, m->p.memory, e) || !own_boot(m, boot_image, e))
+    bool pc = m->p.kind == MACHINE_GEN1;
+    bool mapped =
+        pc ? memmap_init_pc(&m->map, m->p.memory, e) : memmap_init(&m->map, m->p.memory, e);
+    if (!mapped || !own_boot(m, boot_image, e))
         return false;
     m->loop = loop_new(e);
     if (!m->loop || !make_partition(m, e))
@@ -532,6 +543,7 @@ void machine_free(struct machine *m)
     free(m->cmdline);
     free(m->kernel_name);
     free(m->initrd_name);
+    free(m->bios);
     pthread_mutex_destroy(&m->lock);
     free(m);
 }

@@ -24,6 +24,7 @@
 enum machine_kind {
     MACHINE_GEN2, /* synthetic devices, IOAPIC, RTC, PM, COM ports */
     MACHINE_PC,   /* and PIC, PIT, fw_cfg, legacy reset ports: for bare-metal test kernels */
+    MACHINE_GEN1, /* a BIOS; PIC, PIT, fw_cfg; PCI and what is on it are added by vmpc.c */
 };
 
 enum machine_end {
@@ -74,6 +75,9 @@ struct machine_params {
     int32_t rtc_offset_s;
     /* What is started: descriptors are duplicated, strings copied; `map` is the machine's. */
     struct boot_params boot;
+    /* GEN1: the BIOS, which ends at 4 GiB; whole pages, at most 16 MiB. Copied. */
+    const uint8_t *bios;
+    size_t bios_len;
     const struct machine_ops *ops; /* borrowed */
     void *ctx;
     const struct hv_backend_ops *backend; /* tests; else NULL */
@@ -116,6 +120,12 @@ void machine_stats(struct machine *m, struct machine_stats *out);
  * start in the order of adding, after the chipset, and stop the other way round. The machine takes
  * the device: it is destroyed with it. */
 bool machine_add_device(struct machine *m, struct device d, err *e);
+/* An ISA interrupt line, 0 to 15. */
+struct chip_line machine_line(struct machine *m, unsigned irq);
+/* NULL on GEN2. */
+struct fwcfg *machine_fwcfg(struct machine *m);
+/* Asks for a reset as the guest's own; any thread. */
+void machine_ask_reset(struct machine *m);
 struct hv_partition *machine_partition(struct machine *m);
 struct loop *machine_loop(struct machine *m);
 const struct chip_env *machine_env(struct machine *m);

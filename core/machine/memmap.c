@@ -32,9 +32,29 @@ bool memmap_init(struct memmap *m, uint64_t ram_bytes, err *e)
     return true;
 }
 
+bool memmap_init_pc(struct memmap *m, uint64_t ram_bytes, err *e)
+{
+    if (ram_bytes < MEMMAP_LEAST_PC)
+        return err_set(e, ERR_INVALID, "A machine of generation 1 needs at least %u MiB of memory",
+                       (unsigned)(MEMMAP_LEAST_PC >> 20));
+    if (!memmap_init(m, ram_bytes, e))
+        return false;
+    uint64_t tables = m->low_end - LAYOUT_TABLES_SIZE;
+    m->n = 0;
+    m->pc = true;
+    add(m, 0, LAYOUT_LOW_RAM_END, MEMMAP_RAM);
+    add(m, LAYOUT_HIGH_RAM_BASE, tables, MEMMAP_RAM);
+    add(m, tables, m->low_end, MEMMAP_RESERVED);
+    add(m, LAYOUT_RAM_ABOVE_4G, m->high_end, MEMMAP_RAM);
+    return true;
+}
+
 bool memmap_add_ram(const struct memmap *m, struct hv_memory *mem, err *e)
 {
-    if (!hv_memory_add_ram(mem, 0, m->low_end, e))
+    uint64_t first = m->pc ? LAYOUT_VGA_MEMORY_END : 0;
+    if (m->pc && !hv_memory_add_ram(mem, 0, LAYOUT_LOW_RAM_END, e))
+        return false;
+    if (!hv_memory_add_ram(mem, first, m->low_end - first, e))
         return false;
     uint64_t above = m->high_end - LAYOUT_RAM_ABOVE_4G;
     return !above || hv_memory_add_ram(mem, LAYOUT_RAM_ABOVE_4G, above, e);

@@ -52,6 +52,8 @@ struct vm {
     void (*stopped)(void *ctx);
     void *stopped_ctx;
 
+    struct vga *vga; /* generation 1 with a BIOS, else NULL */
+
     struct vm_lun luns[VM_LUNS];
     struct vm_net nets[VM_NETS];
 };
@@ -76,6 +78,16 @@ bool vm_disks_make(struct vm *v, const struct vm_config *c, err *e);
 void vm_disks_close(struct vm *v); /* the controller is gone */
 /* vmguest.c */
 bool vm_guest_make(struct vm *v, const struct vm_config *c, err *e);
+/* vmpc.c */
+struct vm_firmware {
+    uint8_t *bios;
+    size_t len;
+};
+/* Whether the configuration is one of a PC with a BIOS. */
+bool vm_is_pc(const struct vm_config *c);
+bool vm_read_bios(struct vm *v, struct vm_firmware *out, err *e);
+/* What is on the PCI bus and the ISA bus; the console is there. */
+bool vm_pc_make(struct vm *v, const struct vm_config *c, err *e);
 /* vmnet.c */
 bool vm_nets_make(struct vm *v, const struct vm_config *c, err *e);
 

@@ -10,6 +10,7 @@
 #include "core/base/bytes.h"
 #include "core/base/cleanup.h"
 #include "core/chipset/layout.h"
+#include "core/chipset/vga.h"
 #include "core/machine/vm-int.h"
 #include "core/vmbus/transport.h"
 #include "core/vsp/ic-proto.h"
@@ -220,12 +221,9 @@ static bool open_boot_file(struct vm *v, const char *name, struct boot_file *f, 
     return *fd >= 0 && boot_file_open(f, name, *fd, e);
 }
 
-static bool make_machine(struct vm *v, const struct vm_config *c, err *e)
+static void common_params(struct vm *v, const struct vm_config *c, struct machine_params *p)
 {
-    AUTO(fd) kernel = -1;
-    AUTO(fd) initrd = -1;
-    struct machine_params p = {
-        .kind = MACHINE_GEN2,
+    *p = (struct machine_params){
         .memory = MIB(c->memory),
         .vps = c->cpus,
         .accel = (enum hv_accel)c->accel,
@@ -234,21 +232,56 @@ static bool make_machine(struct vm *v, const struct vm_config *c, err *e)
         .uuid = c->id,
         .serials = MACHINE_SERIALS,
         .vmbus = true,
-        .boot = {.protocol = BOOT_LINUX,
-                 .cmdline = c->cmdline ? c->cmdline : "",
-                 .fb = {LAYOUT_FRAMEBUFFER, BOOT_WIDTH, BOOT_HEIGHT, BOOT_WIDTH * 4}},
         .ops = &machine_upcalls,
         .ctx = v,
     };
+}
+
+static bool make_pc(struct vm *v, const struct vm_config *c, err *e)
+{
+    struct machine_params p;
+    struct vm_firmware bios;
+    if (!vm_read_bios(v, &bios, e))
+        return false;
+    common_params(v, c, &p);
+    p.kind = MACHINE_GEN1;
+    p.boot.protocol = BOOT_FIRMWARE;
+    p.bios = bios.bios;
+    p.bios_len = bios.len;
+    v->machine = machine_new(&p, e);
+    free(bios.bios);
+    return v->machine != NULL;
+}
+
+static bool make_machine(struct vm *v, const struct vm_config *c, err *e)
+{
+    AUTO(fd) kernel = -1;
+    AUTO(fd) initrd = -1;
+    struct machine_params p;
+    if (vm_is_pc(c))
+        return make_pc(v, c, e);
+    common_params(v, c, &p);
+    p.kind = MACHINE_GEN2;
+    p.boot =
+        (struct boot_params){.protocol = BOOT_LINUX,
+                             .cmdline = c->cmdline ? c->cmdline : "",
+                             .fb = {LAYOUT_FRAMEBUFFER, BOOT_WIDTH, BOOT_HEIGHT, BOOT_WIDTH * 4}};
     if (c->boot != VM_BOOT_LINUX || !c->kernel)
-        return err_set(e, ERR_UNSUPPORTED,
-                       "this machine starts from firmware, which is not there yet: give it a "
-                       "kernel to start");
+        return err_set(
+            e, ERR_UNSUPPORTED,
+            "this machine is of generation 2, whose firmware is not there yet: give it a "
+            "kernel to start, or make it one of generation 1");
     if (!open_boot_file(v, c->kernel, &p.boot.kernel, &kernel, e) ||
         !open_boot_file(v, c->initrd, &p.boot.initrd, &initrd, e))
         return false;
     v->machine = machine_new(&p, e);
     return v->machine != NULL;
+}
+
+static void video_taken(void *ctx, bool taken)
+{
+    struct vm *v = ctx;
+    vga_yield(v->vga, taken);
 }
 
 static bool add(struct vm *v, struct device d, bool made, err *e)
@@ -265,9 +298,11 @@ static bool make_screen(struct vm *v, const struct vm_config *c, err *e)
         .memory_mib = c->video_memory,
         .width = c->width,
         .height = c->height,
-        .boot_gpa = LAYOUT_FRAMEBUFFER,
+        .boot_gpa = v->vga ? 0 : LAYOUT_FRAMEBUFFER,
         .boot_width = BOOT_WIDTH,
         .boot_height = BOOT_HEIGHT,
+        .taken = v->vga ? video_taken : NULL,
+        .ctx = v,
     };
     struct video *video = video_new(&p, e);
     if (!add(v, video ? video_as_device(video) : (struct device){0}, video != NULL, e))
@@ -341,6 +376,7 @@ static bool vm_build(struct vm *v, const struct vm_params *p, err *e)
     }
     /* From here on the machine's end is the bus's and the providers' end. */
     return machine_add_device(v->machine, (struct device){&bus_ops, v}, e) &&
+           (!vm_is_pc(c) || vm_pc_make(v, c, e)) &&
            vm_call(v, make_devices, (void *)(uintptr_t)c, e);
 }
 

@@ -23,6 +23,10 @@
 
 enum { VM_ID_LEN = 24, VM_LUNS = 64 };
 
+/* What a machine of generation 1 needs beside its disks: the opener is asked for these paths. */
+#define VM_FIRMWARE_BIOS "/usr/share/seabios/bios-256k.bin"
+#define VM_FIRMWARE_VGA "/usr/share/seabios/vgabios-stdvga.bin"
+
 enum vm_changes {
     VM_CHANGED_DISKS = 1,
     VM_CHANGED_ADAPTERS = 2,

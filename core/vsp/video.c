@@ -47,6 +47,8 @@ struct video {
     uint32_t width, height; /* preferred */
     uint32_t boot_width, boot_height;
     bool looked_at;
+    void (*taken)(void *ctx, bool taken);
+    void *ctx;
 
     /* what the guest and we agreed on */
     uint32_t version; /* 0: none */
@@ -132,6 +134,8 @@ static void show(struct video *v)
         show_boot(v);
         return;
     }
+    if (!v->vram_known && v->taken)
+        return; /* the screen is another's */
     if (v->vram_known && v->active) {
         s = (struct console_surface){.fd = v->vram.fd,
                                      .offset = v->offset,
@@ -164,6 +168,8 @@ static void forget(struct video *v)
     buffer_unmap(v, &v->vram);
     if (v->boot.host && !buffer_map(v, &v->boot, v->boot.gpa, &e))
         log_line(LOG_WARNING, "video", "the boot framebuffer is not there: %s", e.text);
+    if (v->taken)
+        v->taken(v->ctx, false);
     show(v);
     console_source_pointer(v->console, &v->pointer);
 }
@@ -274,6 +280,8 @@ static void on_vram(struct video *v, const uint8_t *body, uint32_t len)
         return;
     memcpy(&m, body, sizeof m);
     buffer_unmap(v, &v->boot); /* the guest may have put its memory at the same place */
+    if (v->taken)
+        v->taken(v->ctx, m.specified);
     if (m.specified && (m.gpa % HV_PAGE_SIZE || !buffer_map(v, &v->vram, m.gpa, &e))) {
         LOG_GUEST("video", "the guest's place for video memory is refused: %s", e.text);
         return; /* no acknowledgement: the guest gives up after a while */
@@ -508,6 +516,8 @@ struct video *video_new(const struct video_params *p, err *e)
     v->vram.fd = v->boot.fd = -1;
     v->memory = p->memory;
     v->console = p->console;
+    v->taken = p->taken;
+    v->ctx = p->ctx;
     v->width = p->width ? p->width : DEFAULT_WIDTH;
     v->height = p->height ? p->height : DEFAULT_HEIGHT;
     if (!video_build(v, p, e)) {
@@ -666,6 +676,8 @@ static bool video_restore(void *self, const struct state_reader *r, err *e)
     if (v->vram_known) {
         uint64_t gpa = v->vram.gpa;
         buffer_unmap(v, &v->boot);
+        if (v->taken)
+            v->taken(v->ctx, true);
         v->vram.gpa = 0;
         if (!buffer_map(v, &v->vram, gpa, e))
             return err_prefix(e, "the saved video memory cannot be placed");

@@ -27,6 +27,11 @@ struct video_params {
     uint32_t width, height;           /* the preferred resolution; 0: 1024 x 768 */
     uint64_t boot_gpa;                /* page-aligned; 0: no boot framebuffer */
     uint32_t boot_width, boot_height; /* 0: 1024 x 768 */
+    /* Instead of a boot framebuffer: another device (an emulated VGA) shows its picture while the
+     * guest's driver is not there. Called with true before the driver's memory is mapped. NULL:
+     * there is none. */
+    void (*taken)(void *ctx, bool taken);
+    void *ctx;
 };
 
 /* For screen_info, the firmware, or a boot loader's tables. XRGB8888. */

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Generation 1: the emulated PC around a BIOS. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/base/bytes.h"
+#include "core/base/cleanup.h"
+#include "core/chipset/fwcfg.h"
+#include "core/chipset/piix4.h"
+#include "core/chipset/vga.h"
+#include "core/machine/vm-int.h"
+
+enum { FIRMWARE_MOST = 4 << 20, MENU_WAIT_MS = 1000 };
+
+bool vm_is_pc(const struct vm_config *c)
+{
+    return c->generation == 1 && c->boot == VM_BOOT_FIRMWARE;
+}
+
+/* ---- firmware: files of the host, through the opener as every file ---- */
+
+static bool read_file(int fd, const char *name, uint8_t **data, size_t *len, err *e)
+{
+    struct stat st;
+    if (fstat(fd, &st) != 0)
+        return err_errno(e, errno, "The firmware \"%s\" cannot be read", name);
+    if (!S_ISREG(st.st_mode) || st.st_size <= 0 || st.st_size > FIRMWARE_MOST)
+        return err_set(e, ERR_INVALID, "\"%s\" is no firmware", name);
+    *len = (size_t)st.st_size;
+    *data = malloc(*len);
+    if (!*data)
+        return err_set(e, ERR_NO_MEMORY, "There is no memory for the firmware");
+    ssize_t n = pread(fd, *data, *len, 0);
+    if (n == (ssize_t)*len)
+        return true;
+    free(*data);
+    return err_errno(e, n < 0 ? errno : EIO, "The firmware \"%s\" cannot be read", name);
+}
+
+static bool read_firmware(struct vm *v, const char *path, uint8_t **data, size_t *len, err *e)
+{
+    AUTO(str) resolved = NULL;
+    AUTO(fd)
+    fd = v->opener.open(v->opener.ctx, path, NULL, DISK_OPEN_READ_ONLY | DISK_OPEN_NO_LOCK,
+                        &resolved, e);
+    if (fd < 0)
+        return err_prefix(e, "a machine of generation 1 starts by SeaBIOS, which comes with the "
+                             "package \"seabios\"");
+    return read_file(fd, path, data, len, e);
+}
+
+bool vm_read_bios(struct vm *v, struct vm_firmware *out, err *e)
+{
+    return read_firmware(v, VM_FIRMWARE_BIOS, &out->bios, &out->len, e);
+}
+
+static bool add_vga_bios(struct vm *v, err *e)
+{
+    uint8_t *data;
+    size_t len;
+    if (!read_firmware(v, VM_FIRMWARE_VGA, &data, &len, e))
+        return false;
+    bool ok = fwcfg_set_file(machine_fwcfg(v->machine), "pci1414,5353.rom", data, len, e);
+    free(data);
+    return ok;
+}
+
+static bool add_settings(struct vm *v, err *e)
+{
+    uint8_t wait[8];
+    put_le64(wait, MENU_WAIT_MS);
+    return fwcfg_set_file(machine_fwcfg(v->machine), "etc/boot-menu-wait", wait, sizeof wait, e);
+}
+
+/* ---- the board ---- */
+
+static void on_reset(void *ctx)
+{
+    machine_ask_reset(((struct vm *)ctx)->machine);
+}
+
+static struct pci *make_bus(struct vm *v, err *e)
+{
+    struct piix4_params p = {.env = machine_env(v->machine), .reset = on_reset, .ctx = v};
+    for (unsigned i = 0; i < ARRAY_LEN(p.irq); i++)
+        p.irq[i] = machine_line(v->machine, i);
+    struct piix4 *board = piix4_new(&p, e);
+    if (!board || !machine_add_device(v->machine, piix4_device(board), e))
+        return NULL;
+    return piix4_bus(board);
+}
+
+static bool make_vga(struct vm *v, struct pci *bus, const struct vm_config *c, err *e)
+{
+    const struct vga_params p = {.env = machine_env(v->machine),
+                                 .bus = bus,
+                                 .memory = hv_partition_memory(machine_partition(v->machine)),
+                                 .console = v->console,
+                                 .memory_mib = c->video_memory};
+    v->vga = vga_new(&p, e);
+    return v->vga && machine_add_device(v->machine, vga_device(v->vga), e) && add_vga_bios(v, e);
+}
+
+bool vm_pc_make(struct vm *v, const struct vm_config *c, err *e)
+{
+    struct pci *bus = make_bus(v, e);
+    return bus && make_vga(v, bus, c, e) && add_settings(v, e);
+}
