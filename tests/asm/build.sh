@@ -16,7 +16,7 @@ else
     flags="-m64 -mno-red-zone -mcmodel=small $common" boot=boot.S lib=lib.c
 fi
 n=0 objects=
-for f in "$src/$boot" "$src/$lib" "$@"; do
+for f in "$src/$boot" "$src/$lib" "$src/common.c" "$@"; do
     n=$((n + 1))
     $cc $flags -c "$f" -o "$tmp/$n.o"
     objects="$objects $tmp/$n.o"

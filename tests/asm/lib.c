@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* What the bare-metal tests share: output, exceptions, page tables, processors. */
-#include <stdarg.h>
-
+/* What the 64-bit tests share: exceptions, page tables, processors. */
 #include "test.h"
 
 struct frame last_trap;
@@ -11,8 +9,6 @@ struct tss64 tss;
 volatile unsigned cpus_online = 1;
 
 static trap_fn *handlers[256];
-static unsigned failures;
-static volatile unsigned print_lock;
 
 extern uint32_t try_armed, try_vector;
 extern uint64_t user_result;
@@ -20,102 +16,6 @@ extern char try_recover[], user_return[], ap_trampoline[], ap_trampoline_end[], 
 void trap(struct frame *f);
 void boot_main(void);
 void ap_entry(unsigned index);
-
-void *memset(void *p, int c, size_t n)
-{
-    void *d = p;
-    __asm__ volatile("rep stosb" : "+D"(d), "+c"(n) : "a"(c) : "memory");
-    return p;
-}
-
-void *memcpy(void *to, const void *from, size_t n)
-{
-    void *d = to;
-    __asm__ volatile("rep movsb" : "+D"(d), "+S"(from), "+c"(n)::"memory");
-    return to;
-}
-
-int memcmp(const void *a, const void *b, size_t n)
-{
-    const uint8_t *x = a, *y = b;
-    for (size_t i = 0; i < n; i++)
-        if (x[i] != y[i])
-            return x[i] - y[i];
-    return 0;
-}
-
-/* ---- output ---- */
-
-static void put_char(char c)
-{
-    for (unsigned i = 0; i < 100000 && !(inb(0x3fd) & 0x20); i++)
-        cpu_pause();
-    outb(0x3f8, (uint8_t)c);
-}
-
-static void put_number(uint64_t v, unsigned base)
-{
-    char b[24];
-    unsigned n = 0;
-    do
-        b[n++] = "0123456789abcdef"[v % base];
-    while (v /= base);
-    while (n)
-        put_char(b[--n]);
-}
-
-void print(const char *fmt, ...)
-{
-    va_list ap;
-    va_start(ap, fmt);
-    while (__atomic_exchange_n(&print_lock, 1, __ATOMIC_ACQUIRE))
-        cpu_pause();
-    for (; *fmt; fmt++) {
-        if (*fmt != '%') {
-            put_char(*fmt);
-            continue;
-        }
-        bool wide = *++fmt == 'l';
-        fmt += wide;
-        if (*fmt == 'd') {
-            int64_t d = va_arg(ap, int);
-            if (d < 0)
-                put_char('-');
-            put_number((uint64_t)(d < 0 ? -d : d), 10);
-            continue;
-        }
-        if (*fmt == 's') {
-            for (const char *s = va_arg(ap, const char *); *s; s++)
-                put_char(*s);
-            continue;
-        }
-        if (*fmt == 'p')
-            wide = true;
-        uint64_t v = wide ? va_arg(ap, uint64_t) : va_arg(ap, unsigned);
-        put_number(v, *fmt == 'x' || *fmt == 'p' ? 16 : 10);
-    }
-    __atomic_store_n(&print_lock, 0, __ATOMIC_RELEASE);
-    va_end(ap);
-}
-
-void check_failed(const char *file, int line, const char *what, uint64_t a, uint64_t b)
-{
-    print("FAIL %s:%d: %s (0x%lx, 0x%lx)\n", file, line, what, a, b);
-    failures++;
-}
-
-static _Noreturn void leave(unsigned code)
-{
-    __asm__ volatile("outl %0, %1" ::"a"(code), "Nd"((uint16_t)0xf4));
-    for (;;)
-        __asm__ volatile("cli; hlt");
-}
-
-void finish(void)
-{
-    print("%s: %u failures\n", failures ? "FAILED" : "PASSED", failures);
-    leave(failures ? 1 : 0);
-}
 
 /* ---- exceptions ---- */
 

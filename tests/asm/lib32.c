@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* What the 32-bit tests share. */
-#include <stdarg.h>
-
 #include "test32.h"
 
 struct frame last_trap;
@@ -10,81 +8,11 @@ uint64_t idt[64] __attribute__((aligned(16)));
 struct tss32 tss;
 
 static trap_fn *handlers[64];
-static unsigned failures;
 
 extern uint32_t try_armed, try_vector, user_result;
 extern char try_recover[], real_low[], real_low_end[];
 void trap(struct frame *f);
 void boot_main(void);
-
-void *memset(void *p, int c, size_t n)
-{
-    void *d = p;
-    __asm__ volatile("rep stosb" : "+D"(d), "+c"(n) : "a"(c) : "memory");
-    return p;
-}
-
-void *memcpy(void *to, const void *from, size_t n)
-{
-    void *d = to;
-    __asm__ volatile("rep movsb" : "+D"(d), "+S"(from), "+c"(n)::"memory");
-    return to;
-}
-
-static void put_char(char c)
-{
-    for (unsigned i = 0; i < 100000 && !(inb(0x3fd) & 0x20); i++)
-        ;
-    outb(0x3f8, (uint8_t)c);
-}
-
-static void put_number(uint32_t v, unsigned base)
-{
-    char b[12];
-    unsigned n = 0;
-    do
-        b[n++] = "0123456789abcdef"[v % base];
-    while (v /= base);
-    while (n)
-        put_char(b[--n]);
-}
-
-void print(const char *fmt, ...)
-{
-    va_list ap;
-    va_start(ap, fmt);
-    for (; *fmt; fmt++) {
-        if (*fmt != '%') {
-            put_char(*fmt);
-            continue;
-        }
-        if (*++fmt == 's') {
-            for (const char *s = va_arg(ap, const char *); *s; s++)
-                put_char(*s);
-            continue;
-        }
-        uint32_t v = va_arg(ap, uint32_t);
-        if (*fmt == 'd' && (int32_t)v < 0) {
-            put_char('-');
-            v = -v;
-        }
-        put_number(v, *fmt == 'x' ? 16 : 10);
-    }
-    va_end(ap);
-}
-
-void check_failed(const char *file, int line, const char *what, uint32_t a, uint32_t b)
-{
-    print("FAIL %s:%d: %s (0x%x, 0x%x)\n", file, line, what, a, b);
-    failures++;
-}
-
-static _Noreturn void leave(unsigned code)
-{
-    __asm__ volatile("outl %0, %1" ::"a"(code), "Nd"((uint16_t)0xf4));
-    for (;;)
-        __asm__ volatile("cli; hlt");
-}
 
 void on_vector(unsigned vector, trap_fn *fn)
 {
@@ -147,6 +75,5 @@ void boot_main(void)
     load_tables();
     on_vector(0x30, from_user);
     test_main();
-    print("%s: %u failures\n", failures ? "FAILED" : "PASSED", failures);
-    leave(failures ? 1 : 0);
+    finish();
 }

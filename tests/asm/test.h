@@ -1,37 +1,17 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Bare-metal tests: freestanding 64-bit code with everything interesting in assembly, a multiboot 1
- * image. Output on COM1; the end by a write to port 0xf4 (process status (code << 1) | 1: 1 is
- * success, 3 failure). The same image runs on every backend, and in other virtual machines.
+ * image. The same image runs on every backend, and in other virtual machines.
  */
 #ifndef VIREO_TESTS_ASM_TEST_H
 #define VIREO_TESTS_ASM_TEST_H
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "common.h"
 
 struct frame {
     uint64_t rax, rcx, rdx, rbx, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15;
     uint64_t vector, error, rip, cs, rflags, rsp, ss;
 };
-
-void test_main(void); /* each test's own */
-
-void print(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* %s %d %u %x %lx %p */
-_Noreturn void finish(void);
-void check_failed(const char *file, int line, const char *what, uint64_t a, uint64_t b);
-#define CHECK(c)                                        \
-    do {                                                \
-        if (!(c))                                       \
-            check_failed(__FILE__, __LINE__, #c, 0, 0); \
-    } while (0)
-#define CHECK_EQ(a, b)                                              \
-    do {                                                            \
-        uint64_t a_ = (uint64_t)(a), b_ = (uint64_t)(b);            \
-        if (a_ != b_)                                               \
-            check_failed(__FILE__, __LINE__, #a " == " #b, a_, b_); \
-    } while (0)
 
 /* Exceptions. try_call() returns the vector that ended fn, -1 if none; last_trap has the rest. */
 extern struct frame last_trap;
@@ -133,27 +113,6 @@ static inline uint64_t rdtsc(void)
     __asm__ volatile("rdtsc" : "=a"(a), "=d"(d)::"memory");
     return a | (uint64_t)d << 32;
 }
-static inline void outb(uint16_t port, uint8_t v)
-{
-    __asm__ volatile("outb %0, %1" ::"a"(v), "Nd"(port));
-}
-static inline uint8_t inb(uint16_t port)
-{
-    uint8_t v;
-    __asm__ volatile("inb %1, %0" : "=a"(v) : "Nd"(port));
-    return v;
-}
-static inline void cpu_pause(void)
-{
-    __asm__ volatile("pause" ::: "memory");
-}
-#define READ_CR(n)                                                   \
-    ({                                                               \
-        uint64_t v_;                                                 \
-        __asm__ volatile("mov %%cr" #n ", %0" : "=r"(v_)::"memory"); \
-        v_;                                                          \
-    })
-#define WRITE_CR(n, v) __asm__ volatile("mov %0, %%cr" #n ::"r"((uint64_t)(v)) : "memory")
 #define READ_DR(n)                                                   \
     ({                                                               \
         uint64_t v_;                                                 \
@@ -161,9 +120,5 @@ static inline void cpu_pause(void)
         v_;                                                          \
     })
 #define WRITE_DR(n, v) __asm__ volatile("mov %0, %%dr" #n ::"r"((uint64_t)(v)) : "memory")
-
-void *memset(void *p, int c, size_t n);
-void *memcpy(void *to, const void *from, size_t n);
-int memcmp(const void *a, const void *b, size_t n);
 
 #endif

@@ -3,9 +3,7 @@
 #ifndef VIREO_TESTS_ASM_TEST32_H
 #define VIREO_TESTS_ASM_TEST32_H
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "common.h"
 
 struct frame {
     uint32_t gs, fs, es, ds;
@@ -14,21 +12,6 @@ struct frame {
     uint32_t esp, ss;            /* from an outer ring only */
     uint32_t ves, vds, vfs, vgs; /* from virtual-8086 mode only */
 };
-
-void test_main(void);
-void print(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-void check_failed(const char *file, int line, const char *what, uint32_t a, uint32_t b);
-#define CHECK(c)                                        \
-    do {                                                \
-        if (!(c))                                       \
-            check_failed(__FILE__, __LINE__, #c, 0, 0); \
-    } while (0)
-#define CHECK_EQ(a, b)                                              \
-    do {                                                            \
-        uint32_t a_ = (uint32_t)(a), b_ = (uint32_t)(b);            \
-        if (a_ != b_)                                               \
-            check_failed(__FILE__, __LINE__, #a " == " #b, a_, b_); \
-    } while (0)
 
 extern struct frame last_trap;
 extern uint32_t last_cr2;
@@ -66,25 +49,5 @@ struct tss32 {
     uint8_t iomap[8200];
 };
 extern struct tss32 tss;
-
-#define READ_CR(n)                                                   \
-    ({                                                               \
-        uint32_t v_;                                                 \
-        __asm__ volatile("mov %%cr" #n ", %0" : "=r"(v_)::"memory"); \
-        v_;                                                          \
-    })
-#define WRITE_CR(n, v) __asm__ volatile("mov %0, %%cr" #n ::"r"((uint32_t)(v)) : "memory")
-static inline void outb(uint16_t port, uint8_t v)
-{
-    __asm__ volatile("outb %0, %1" ::"a"(v), "Nd"(port));
-}
-static inline uint8_t inb(uint16_t port)
-{
-    uint8_t v;
-    __asm__ volatile("inb %1, %0" : "=a"(v) : "Nd"(port));
-    return v;
-}
-void *memset(void *p, int c, size_t n);
-void *memcpy(void *to, const void *from, size_t n);
 
 #endif
