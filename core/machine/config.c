@@ -61,6 +61,8 @@ static const struct field fields[] = {
      "time of creation, seconds since 1970"},
     NUM("machine", "generation", generation, 1, 2, 2, ALWAYS, "generation, fixed at creation"),
     TEXT("machine", "os", os, 64, LIVE, "system inside"),
+    FLAG("machine", "hibernation", hibernation, 0, 0,
+         "the guest may hibernate; dynamic memory is then off"),
 
     PICK("processor", "accel", accel, accel_names, VM_ACCEL_AUTO, 0, "what runs it"),
     NUM("processor", "count", cpus, 1, VM_MAX_CPUS, 1, ALWAYS, "virtual processors"),
@@ -69,7 +71,7 @@ static const struct field fields[] = {
     PICK("processor", "vendor", vendor, vendor_names, VM_VENDOR_INTEL, ALWAYS,
          "vendor that the guest sees, fixed at creation"),
 
-    NUM("memory", "startup", memory, 16, VM_MAX_MEMORY_MIB, 1024, ALWAYS, "memory at start, MiB"),
+    NUM("memory", "startup", memory, 8, VM_MAX_MEMORY_MIB, 1024, ALWAYS, "memory at start, MiB"),
     FLAG("memory", "dynamic", memory_dynamic, 0, 0, "dynamic memory"),
     NUM("memory", "minimum", memory_min, 16, VM_MAX_MEMORY_MIB, 512, LIVE,
         "least memory with dynamic memory, MiB"),

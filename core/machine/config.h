@@ -78,6 +78,7 @@ struct vm_config {
     char *notes;
     uint64_t created;    /* seconds since 1970, 0: not known */
     uint32_t generation; /* 1 or 2 */
+    bool hibernation;    /* ACPI S4 is offered; no dynamic memory then */
     char *os;            /* gallery entry or detected system, for the icon and defaults */
 
     uint32_t accel; /* enum vm_accel */

@@ -221,7 +221,8 @@ static bool open_boot_file(struct vm *v, const char *name, struct boot_file *f, 
     return *fd >= 0 && boot_file_open(f, name, *fd, e);
 }
 
-static void common_params(struct vm *v, const struct vm_config *c, struct machine_params *p)
+static void common_params(struct vm *v, const struct vm_config *c, const struct vm_extra *x,
+                          struct machine_params *p)
 {
     *p = (struct machine_params){
         .memory = MIB(c->memory),
@@ -232,18 +233,23 @@ static void common_params(struct vm *v, const struct vm_config *c, struct machin
         .uuid = c->id,
         .serials = MACHINE_SERIALS,
         .vmbus = true,
+        .s4 = c->hibernation,
+        .debug_exit = x->debug_exit,
+        .test_devices = x->test_devices,
+        .stop_on_reset = x->stop_on_reset,
+        .stop_on_crash = x->stop_on_crash,
         .ops = &machine_upcalls,
         .ctx = v,
     };
 }
 
-static bool make_pc(struct vm *v, const struct vm_config *c, err *e)
+static bool make_pc(struct vm *v, const struct vm_config *c, const struct vm_extra *x, err *e)
 {
     struct machine_params p;
     struct vm_firmware bios;
     if (!vm_read_bios(v, &bios, e))
         return false;
-    common_params(v, c, &p);
+    common_params(v, c, x, &p);
     p.kind = MACHINE_GEN1;
     p.boot.protocol = BOOT_FIRMWARE;
     p.bios = bios.bios;
@@ -253,17 +259,17 @@ static bool make_pc(struct vm *v, const struct vm_config *c, err *e)
     return v->machine != NULL;
 }
 
-static bool make_machine(struct vm *v, const struct vm_config *c, err *e)
+static bool make_machine(struct vm *v, const struct vm_config *c, const struct vm_extra *x, err *e)
 {
     AUTO(fd) kernel = -1;
     AUTO(fd) initrd = -1;
     struct machine_params p;
     if (vm_is_pc(c))
-        return make_pc(v, c, e);
-    common_params(v, c, &p);
-    p.kind = MACHINE_GEN2;
+        return make_pc(v, c, x, e);
+    common_params(v, c, x, &p);
+    p.kind = x->pc ? MACHINE_PC : MACHINE_GEN2;
     p.boot =
-        (struct boot_params){.protocol = BOOT_LINUX,
+        (struct boot_params){.protocol = x->multiboot ? BOOT_MULTIBOOT : BOOT_LINUX,
                              .cmdline = c->cmdline ? c->cmdline : "",
                              .fb = {LAYOUT_FRAMEBUFFER, BOOT_WIDTH, BOOT_HEIGHT, BOOT_WIDTH * 4}};
     if (c->boot != VM_BOOT_LINUX || !c->kernel)
@@ -332,7 +338,7 @@ static bool make_services(struct vm *v, const struct vm_config *c, err *e)
     return v->services && vm_provider_add(v, integration_as_device(v->services), e);
 }
 
-static bool make_bus(struct vm *v, err *e)
+static bool make_bus(struct vm *v, bool test_devices, err *e)
 {
     vmbus_transport_partition(machine_partition(v->machine), &v->transport);
     struct vmbus_params p = {.loop = machine_loop(v->machine),
@@ -341,7 +347,8 @@ static bool make_bus(struct vm *v, err *e)
     v->bus = vmbus_new(&p, e);
     if (!v->bus)
         return false;
-    machine_set_bus(v->machine, &machine_bus, v);
+    if (!test_devices) /* they have taken the bus's place */
+        machine_set_bus(v->machine, &machine_bus, v);
     v->console = console_new(machine_loop(v->machine), e);
     return v->console != NULL;
 }
@@ -367,9 +374,9 @@ static bool vm_build(struct vm *v, const struct vm_params *p, err *e)
     v->vps = c->cpus;
     if (!v->switch_folder)
         return err_set(e, ERR_NO_MEMORY, "there is no memory for the machine");
-    if (!make_machine(v, c, e))
+    if (!make_machine(v, c, &p->extra, e))
         return false;
-    if (!make_bus(v, e)) {
+    if (!make_bus(v, p->extra.test_devices, e)) {
         if (v->bus)
             vmbus_free(v->bus);
         return false;

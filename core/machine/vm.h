@@ -41,8 +41,19 @@ struct vm_ops {
     void (*changed)(void *ctx, unsigned what); /* enum vm_changes */
 };
 
+/* What `vireoctl run` and tests ask for beside the configuration; all zero for a machine of the
+ * store. */
+struct vm_extra {
+    bool pc;           /* a bare PC, for kernels that look for PIC and PIT */
+    bool multiboot;    /* the kernel is a Multiboot 1 file */
+    bool debug_exit;   /* a write to port 0xf4 ends the machine */
+    bool test_devices; /* those of kvm-unit-tests, which take VMBus's place */
+    bool stop_on_reset, stop_on_crash;
+};
+
 struct vm_params {
-    const struct vm_config *config;   /* read while vm_new runs */
+    const struct vm_config *config; /* read while vm_new runs */
+    struct vm_extra extra;
     const struct disk_opener *opener; /* borrowed; disks with their parents, kernel, initrd,
                                          "tap:DEV" */
     const char *switch_folder;        /* private switches are folders in it */

@@ -41,7 +41,7 @@ bool vm_guest_make(struct vm *v, const struct vm_config *c, err *e)
     hv_memory_each(hv_partition_memory(machine_partition(v->machine)), highest, &end);
     struct balloon_params p = {
         .bus = v->bus,
-        .max_bytes = c->memory_dynamic ? MIB(MAX(c->memory_max, c->memory)) : 0,
+        .max_bytes = c->memory_dynamic && !c->hibernation ? MIB(MAX(c->memory_max, c->memory)) : 0,
         .hot_add_base = align_up(end, HOT_ADD_BLOCK),
         .add_ram = add_ram,
         .changed = on_memory,
