@@ -51,7 +51,15 @@ static bool take_option(int argc, char **argv, int *i, const struct cli_option *
         cli_usage("%s: %s needs a value", argv[0], o->name);
         return false;
     }
-    *o->value = eq ? eq + 1 : argv[++*i];
+    const char *value = eq ? eq + 1 : argv[++*i];
+    if (o->value) {
+        *o->value = value;
+    } else if (o->list->n == CLI_LIST) {
+        cli_usage("%s: %s may be given %d times at most", argv[0], o->name, CLI_LIST);
+        return false;
+    } else {
+        o->list->v[o->list->n++] = value;
+    }
     return true;
 }
 

@@ -27,15 +27,23 @@ int cli_fail(const err *e);
 int cli_usage(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /*
- * Options, in any order with the operands. One table row an option: a flag (`flag` set) or one with
- * a value (`value` set; "--x V" and "--x=V"). Operands are moved to the front of argv + 1 and
+ * Options, in any order with the operands. One table row an option: a flag (`flag` set), one with
+ * a value (`value` set; "--x V" and "--x=V"; the last one counts), or one that may come several
+ * times
+ * (`list` set). Operands are moved to the front of argv + 1 and
  * counted in *operands. "--" ends the options. On failure the message is out and false returned.
  * "--help" prints `help` and exits 0.
  */
+enum { CLI_LIST = 16 };
+struct cli_list {
+    const char *v[CLI_LIST];
+    unsigned n;
+};
 struct cli_option {
     const char *name; /* "--json" */
     bool *flag;
     const char **value;
+    struct cli_list *list;
 };
 bool cli_parse(int argc, char **argv, const struct cli_option *options, size_t n, int *operands,
                const char *help);

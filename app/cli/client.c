@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -32,9 +33,22 @@ void client_close(struct client *c)
     g_free(c);
 }
 
+static char *runtime; /* NULL: the session's */
+
+void client_set_runtime(const char *path)
+{
+    g_free(runtime);
+    runtime = g_strdup(path);
+}
+
+static const char *runtime_dir(void)
+{
+    return runtime ? runtime : g_get_user_runtime_dir();
+}
+
 static char *socket_path(const char *id)
 {
-    return g_build_filename(g_get_user_runtime_dir(), "vireo", id, "bus", NULL);
+    return g_build_filename(runtime_dir(), "vireo", id, "bus", NULL);
 }
 
 static struct client *try_connect(const char *id, GError **error)
@@ -56,6 +70,23 @@ static struct client *try_connect(const char *id, GError **error)
     return c;
 }
 
+/* A machine of no store (vireoctl run), by the name that its worker has. */
+static bool find_running(const char *name, char id[GUID_STR_LEN + 1])
+{
+    g_autofree char *path = g_build_filename(runtime_dir(), "vireo", NULL);
+    g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
+    const char *entry;
+    struct guid g;
+    while (dir && (entry = g_dir_read_name(dir))) {
+        AUTO(client) c = guid_parse(entry, &g) ? try_connect(entry, NULL) : NULL;
+        if (c && g_strcmp0(vireo_machine1_get_name(c->machine), name) == 0) {
+            guid_format(&g, id);
+            return true;
+        }
+    }
+    return false;
+}
+
 /* The id of a machine of the store, or one that only runs. */
 static bool find_id(const char *name_or_id, char id[GUID_STR_LEN + 1])
 {
@@ -67,10 +98,15 @@ static bool find_id(const char *name_or_id, char id[GUID_STR_LEN + 1])
             return true;
     }
     AUTO(store) s = cli_store();
-    if (!s || !cli_find(s, name_or_id, &g))
-        return false;
-    guid_format(&g, id);
-    return true;
+    if (s && store_find(s, name_or_id, &g, NULL)) {
+        guid_format(&g, id);
+        return true;
+    }
+    if (find_running(name_or_id, id))
+        return true;
+    if (s)
+        cli_find(s, name_or_id, &g); /* says what is wrong */
+    return false;
 }
 
 struct client *client_connect(const char *name_or_id)
@@ -109,22 +145,36 @@ static void detach(gpointer data)
     setsid();
 }
 
-static bool spawn(const char *id, const char *folder, GPid *pid, GError **error)
+static bool spawn(const char *id, const char *folder, int words, GPid *pid, GError **error)
 {
     g_autofree char *worker = worker_path();
     const char *argv[] = {worker, "--id", id, folder ? "--folder" : NULL, folder, NULL};
     g_autofree char *log = folder ? g_build_filename(folder, "worker.log", NULL) : NULL;
     AUTO(fd) out = open(log ? log : "/dev/null", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     AUTO(fd) in = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    return g_spawn_async_with_fds(NULL, (char **)argv, NULL, G_SPAWN_DEFAULT, detach, NULL, pid, in,
-                                  out, log ? out : 2, error);
+    g_auto(GStrv) env = g_environ_setenv(g_get_environ(), "XDG_RUNTIME_DIR", runtime_dir(), TRUE);
+    return g_spawn_async_with_fds(NULL, (char **)argv, env, G_SPAWN_DO_NOT_REAP_CHILD, detach, NULL,
+                                  pid, in, out, log ? out : words, error);
 }
 
-struct client *client_launch(const char *id, const char *folder)
+/* The last line that a worker wrote into the file, less the program's name. */
+static char *last_words(int fd)
+{
+    char buf[1024];
+    ssize_t n = fd < 0 ? 0 : pread(fd, buf, sizeof buf - 1, 0);
+    buf[MAX(n, 0)] = 0;
+    g_strchomp(buf);
+    char *line = strrchr(buf, '\n');
+    line = line ? line + 1 : buf;
+    return g_strdup(g_str_has_prefix(line, "vireo-vm: ") ? line + 10 : line);
+}
+
+struct client *client_launch(const char *id, const char *folder, bool quiet)
 {
     g_autoptr(GError) error = NULL;
     GPid pid = 0;
-    if (!spawn(id, folder, &pid, &error)) {
+    AUTO(fd) words = quiet ? memfd_create("words", MFD_CLOEXEC) : -1;
+    if (!spawn(id, folder, words < 0 ? 2 : words, &pid, &error)) {
         client_fail(error);
         return NULL;
     }
@@ -132,13 +182,17 @@ struct client *client_launch(const char *id, const char *folder)
         struct client *c = try_connect(id, NULL);
         if (c)
             return c;
-        if (kill(pid, 0) != 0 && errno == ESRCH)
+        if (waitpid(pid, NULL, WNOHANG) == pid)
             break;
         g_usleep(CONNECT_STEP_US);
     }
     err e = ERR_INIT;
+    g_autofree char *said = last_words(words);
     err_set(&e, ERR_IO, "the program that runs the machine did not start%s%s",
-            folder ? "; see worker.log in " : "", folder ? folder : "");
+            folder  ? "; see worker.log in "
+            : *said ? ": "
+                    : "",
+            folder ? folder : said);
     cli_fail(&e);
     return NULL;
 }
@@ -195,8 +249,18 @@ static bool add_all(GVariantBuilder *b, const struct vm_config *c, const char *f
     return true;
 }
 
-bool client_start(struct client *c, const struct vm_config *config, const char *folder)
+static bool add_port(GVariantBuilder *b, int fd, GUnixFDList *fds)
 {
+    int index = g_unix_fd_list_append(fds, fd, NULL);
+    if (index >= 0)
+        g_variant_builder_add(b, "(sh)", "port0", index);
+    return index >= 0;
+}
+
+bool client_start(struct client *c, const struct vm_config *config, const char *folder,
+                  const struct client_more *more)
+{
+    GVariant *options = more && more->options ? more->options : g_variant_new("a{sv}", NULL);
     err e = ERR_INIT;
     g_autoptr(GError) error = NULL;
     g_autoptr(GUnixFDList) fds = g_unix_fd_list_new();
@@ -208,8 +272,10 @@ bool client_start(struct client *c, const struct vm_config *config, const char *
     }
     if (!add_all(&b, config, folder, fds))
         return false;
-    if (vireo_machine1_call_configure_sync(c->machine, text, g_variant_builder_end(&b),
-                                           g_variant_new("a{sv}", NULL), fds, NULL, NULL, &error) &&
+    if (more && more->port0 >= 0 && !add_port(&b, more->port0, fds))
+        return false;
+    if (vireo_machine1_call_configure_sync(c->machine, text, g_variant_builder_end(&b), options,
+                                           fds, NULL, NULL, &error) &&
         vireo_machine1_call_start_sync(c->machine, g_variant_new("a(sh)", NULL),
                                        g_variant_new("a{sv}", NULL), NULL, NULL, NULL, &error))
         return true;

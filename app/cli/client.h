@@ -22,13 +22,23 @@ struct client {
 void client_close(struct client *c);
 AUTO_DEFINE(client, struct client *, client_close)
 
+/* Where workers' sockets are, if not in the session's runtime folder; before all else. */
+void client_set_runtime(const char *path);
 /* A machine that runs, by name or id; NULL with the message out. */
 struct client *client_connect(const char *name_or_id);
-/* A new worker (in state "new"); `folder` may be NULL. */
-struct client *client_launch(const char *id, const char *folder);
+/* A new worker (in state "new"); `folder` may be NULL: then what it says goes to standard error,
+ * or, quiet, nowhere but into the message if it does not start. */
+struct client *client_launch(const char *id, const char *folder, bool quiet);
 /* Hands it a configuration with the files that it names, and starts it. `folder`: what relative
  * names are relative to. */
-bool client_start(struct client *c, const struct vm_config *config, const char *folder);
+struct client_more {
+    GVariant *options; /* of Configure, floating; NULL: none */
+    int port0;         /* what the first COM port is joined to (borrowed); -1: nothing */
+};
+bool client_start(struct client *c, const struct vm_config *config, const char *folder,
+                  const struct client_more *more);
+/* The machine's screen, as PNG or, where path ends in .ppm, PPM. False: the message is out. */
+bool client_screenshot(struct client *c, const char *path);
 
 /* a(sh) of one file, floating; NULL with the message out. */
 GVariant *client_file(const char *name, const char *path, bool read_only, GUnixFDList *fds);

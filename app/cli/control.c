@@ -31,8 +31,8 @@ int cli_start(int argc, char **argv)
     AUTO(str) folder = c ? store_path(s, &id, NULL, &e) : NULL;
     if (!folder)
         return cli_fail(&e);
-    AUTO(client) worker = client_launch(text, folder);
-    return worker && client_start(worker, c, folder) ? CLI_OK : CLI_FAILED;
+    AUTO(client) worker = client_launch(text, folder, false);
+    return worker && client_start(worker, c, folder, NULL) ? CLI_OK : CLI_FAILED;
 }
 
 static int simple(int argc, char **argv, const char *help, const char *method)

@@ -1,24 +1,24 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * vireoctl run: a machine without a place in the store, in this process, its first serial port on
- * the terminal. Exit status: 0 the guest powered off, 10 it reset (--no-reboot), 11 it crashed,
- * (code << 1) | 1 by the debug exit port, 2 wrong input, 1 anything else.
+ * vireoctl run: a machine without a place in the store, run by a worker that goes with this
+ * process; its first serial port on the terminal. Exit status: 0 the guest powered off, 10 it reset
+ * (--no-reboot), 11 it crashed, (code << 1) | 1 by the debug exit port, 2 wrong input, 1 anything
+ * else.
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
+#include <glib-unix.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "app/cli/cli.h"
 #include "app/cli/run-int.h"
 #include "app/cli/terminal.h"
-#include "core/base/bytes.h"
 #include "core/base/cleanup.h"
 
 static const char help[] =
@@ -34,12 +34,21 @@ static const char help[] =
     "  --cpus N             virtual processors, 1 by default\n"
     "  --cpu MODEL          baseline (default) or host\n"
     "  --accel ACCEL        auto (default), kvm or soft\n"
+    "  --disk FILE[,ro][,lun=N]\n"
+    "                       a disk (raw, VHD or VHDX), /dev/sda and so on; may be repeated\n"
+    "  --iso FILE[,lun=N]   a DVD drive with that image; may be repeated\n"
+    "  --net nat|private:NAME|tap:DEVICE|none[,mac=MAC][,forward=tcp:HOST:GUEST][,host-access]\n"
+    "                       a network adapter; may be repeated\n"
+    "  --name NAME          what other commands of vireoctl call it\n"
+    "  --screenshot-at SECONDS,FILE\n"
+    "                       writes the screen after that time; may be repeated\n"
+    "  --set KEY=VALUE      any setting of `vireoctl show`; may be repeated\n"
     "  --serial WHERE       the first serial port: stdio (default), a file, or none\n"
     "  --machine KIND       gen2, or pc (with PIC and PIT; the default with --multiboot and for\n"
     "                       32-bit Linux)\n"
     "  --debug-exit         a write to port 0xf4 ends the run with status (value << 1) | 1\n"
     "  --test-devices       the devices that kvm-unit-tests use (and no VMBus)\n"
-    "  --vendor NAME        the processor's vendor: intel (default) or amd\n"
+    "  --vendor NAME        the processor's vendor: intel or amd (default: the host's)\n"
     "  --no-reboot          end with status 10 when the guest resets\n"
     "  --stats FILE         write what the run took as JSON\n"
     "  --self-restore S     for tests: every S seconds save, reset and restore the devices' and\n"
@@ -48,112 +57,145 @@ static const char help[] =
     "On the terminal: Ctrl-A X leaves, Ctrl-A R resets, Ctrl-A P presses the power button,\n"
     "Ctrl-A B sends a break, Ctrl-A A sends Ctrl-A.\n";
 
-enum { ESCAPE = 1, INPUT = 4096, RETRY_MS = 10, STATUS_RESET = 10, STATUS_CRASH = 11 };
+enum { ESCAPE = 1, CHUNK = 16384, DRAIN_MS = 3000, STATUS_RESET = 10, STATUS_CRASH = 11 };
+enum { SOCKET_PATH_MAX = 107, SOCKET_TAIL = 50 }; /* "/vireo/<id>/bus" */
 
-struct options {
-    const char *kernel, *initrd, *append, *multiboot, *memory, *cpus, *cpu, *accel, *serial,
-        *machine, *stats, *self_restore;
-    const char *vendor;
-    bool debug_exit, no_reboot, test_devices;
+struct shot {
+    struct run *run;
+    const char *path;
 };
 
 struct run {
-    struct machine *machine;
-    struct loop *loop; /* the main thread's */
-    struct loop_source *in_source;
-    struct loop_timer retry, restore;
-    unsigned restore_s; /* 0: never */
-    int in_fd, signal_fd, out_fd;
-    struct loop_source *out_source; /* on the machine's loop: waits until out_fd takes more */
-    bool escape;                    /* Ctrl-A was typed */
-    bool tty;
-    uint8_t input[INPUT];
-    size_t input_len;
-    struct loop_post ended;
-    struct machine_report report;
-    bool quit; /* by the person, a signal, or because nobody reads our output */
-    int signal;
+    GMainLoop *loop;
+    struct client *client;
+    int port;   /* our end of the serial port's stream */
+    int out_fd; /* -1: nobody reads */
+    guint port_in, port_out, out_ready, in_source;
+    guint8 out[CHUNK], in[CHUNK];
+    gsize out_len, in_len;
+    gboolean escape; /* Ctrl-A was typed */
+    gboolean tty, gone, quit, started;
+    int signal_fd, signal;
+    struct shot shots[CLI_LIST];
 };
 
-/* ---- output; the machine's I/O thread ---- */
-
-static void on_writable(void *ctx, uint32_t events)
+static void quit_run(struct run *r)
 {
-    struct run *r = ctx;
-    loop_source_remove(r->out_source);
-    r->out_source = NULL;
-    machine_serial_ready(r->machine, 0);
+    r->quit = TRUE;
+    g_main_loop_quit(r->loop);
 }
 
-static void quit_run(void *ctx)
-{
-    struct run *r = ctx;
-    r->quit = true;
-    loop_quit(r->loop);
-}
+/* ---- output ---- */
 
-static size_t on_serial(void *ctx, unsigned port, const uint8_t *data, size_t len)
+static gboolean on_port(int fd, GIOCondition condition, gpointer data);
+
+static gboolean on_out_ready(int fd, GIOCondition condition, gpointer data);
+
+/* Writes what is held; false: it waits for the reader. */
+static gboolean write_out(struct run *r)
 {
-    struct run *r = ctx;
-    size_t done = 0;
-    if (port != 0 || r->out_fd < 0)
-        return len;
-    while (done < len && !r->out_source) {
-        ssize_t n = write(r->out_fd, data + done, len - done);
-        if (n > 0) {
-            done += (size_t)n;
-        } else if (n < 0 && errno == EAGAIN) {
-            r->out_source =
-                loop_add_fd(machine_loop(r->machine), r->out_fd, EPOLLOUT, on_writable, r, NULL);
-            if (!r->out_source)
-                return len;
-        } else if (errno != EINTR) {
+    gsize done = 0;
+    while (r->out_fd >= 0 && done < r->out_len) {
+        gssize n = write(r->out_fd, r->out + done, r->out_len - done);
+        if (n > 0)
+            done += (gsize)n;
+        else if (n < 0 && errno == EAGAIN)
+            break;
+        else if (errno != EINTR) {
             r->out_fd = -1; /* nobody reads any more */
-            loop_call(r->loop, quit_run, r);
-            return len;
+            quit_run(r);
         }
     }
-    return done;
+    if (r->out_fd < 0)
+        done = r->out_len;
+    r->out_len -= done;
+    memmove(r->out, r->out + done, r->out_len);
+    return r->out_len == 0;
 }
 
-static void on_ended(void *ctx, const struct machine_report *report)
+static gboolean on_out_ready(int fd, GIOCondition condition, gpointer data)
 {
-    struct run *r = ctx;
-    r->report = *report;
-    loop_post(r->loop, &r->ended);
+    struct run *r = data;
+    if (!write_out(r))
+        return G_SOURCE_CONTINUE;
+    r->out_ready = 0;
+    r->port_in = g_unix_fd_add(r->port, G_IO_IN | G_IO_HUP, on_port, r);
+    return G_SOURCE_REMOVE;
 }
 
-static void take_end(void *ctx)
+static gboolean on_port(int fd, GIOCondition condition, gpointer data)
 {
-    loop_quit(((struct run *)ctx)->loop);
+    struct run *r = data;
+    gssize n = read(fd, r->out, sizeof r->out);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return G_SOURCE_CONTINUE;
+    r->out_len = n > 0 ? (gsize)n : 0;
+    if (n > 0 && write_out(r))
+        return G_SOURCE_CONTINUE;
+    r->port_in = 0;
+    if (n > 0)
+        r->out_ready = g_unix_fd_add(r->out_fd, G_IO_OUT, on_out_ready, r);
+    return G_SOURCE_REMOVE;
 }
 
-/* ---- input; the main thread ---- */
-
-static void command(struct run *r, uint8_t key)
+/* The machine has ended: the rest of what it wrote, waiting for the reader as long as it takes. */
+static void drain(struct run *r)
 {
-    static const uint8_t ctrl_a = ESCAPE;
+    struct pollfd p = {.fd = r->port, .events = POLLIN};
+    for (;;) {
+        while (!write_out(r)) {
+            struct pollfd o = {.fd = r->out_fd, .events = POLLOUT};
+            poll(&o, 1, -1);
+        }
+        if (poll(&p, 1, DRAIN_MS) != 1)
+            return;
+        gssize n = read(r->port, r->out, sizeof r->out);
+        if (n <= 0)
+            return;
+        r->out_len = (gsize)n;
+    }
+}
+
+/* ---- input ---- */
+
+static gboolean on_input(int fd, GIOCondition condition, gpointer data);
+
+static void ignore_result(GObject *source, GAsyncResult *result, gpointer data)
+{
+    g_autoptr(GVariant) v = g_dbus_proxy_call_finish(G_DBUS_PROXY(source), result, NULL);
+}
+
+static void ask(struct run *r, const char *method, GVariant *args)
+{
+    g_dbus_proxy_call(G_DBUS_PROXY(r->client->machine), method, args, G_DBUS_CALL_FLAGS_NONE, -1,
+                      NULL, ignore_result, NULL);
+}
+
+static gboolean command(struct run *r, guint8 key)
+{
     switch (key | 0x20) {
     case 'x': quit_run(r); break;
-    case 'r': machine_reset(r->machine, NULL); break;
-    case 'p': machine_press_power_button(r->machine); break;
-    case 'b': machine_serial_break(r->machine, 0); break;
+    case 'r': ask(r, "Reset", NULL); break;
+    case 'p': ask(r, "PressPowerButton", NULL); break;
+    case 'b': ask(r, "SerialBreak", g_variant_new("(u)", 1)); break;
     case 'a':
-    case ESCAPE | 0x20: machine_serial_input(r->machine, 0, &ctrl_a, 1); break;
+    case ESCAPE | 0x20: return TRUE; /* to be sent */
     default: break;
     }
+    return FALSE;
 }
 
 /* Takes the escape sequences of a terminal out of the input. */
-static size_t filter(struct run *r, uint8_t *data, size_t len)
+static gsize filter(struct run *r, guint8 *data, gsize len)
 {
-    size_t out = 0;
-    for (size_t i = 0; i < len; i++) {
+    gsize out = 0;
+    for (gsize i = 0; i < len; i++) {
         if (r->escape) {
-            r->escape = false;
-            command(r, data[i]);
+            r->escape = FALSE;
+            if (command(r, data[i]))
+                data[out++] = ESCAPE;
         } else if (data[i] == ESCAPE && r->tty) {
-            r->escape = true;
+            r->escape = TRUE;
         } else {
             data[out++] = data[i];
         }
@@ -161,57 +203,58 @@ static size_t filter(struct run *r, uint8_t *data, size_t len)
     return out;
 }
 
+static gboolean on_port_room(int fd, GIOCondition condition, gpointer data);
+
+/* Sends what was typed; what has no room waits. */
 static void pass_input(struct run *r)
 {
-    size_t n = machine_serial_input(r->machine, 0, r->input, r->input_len);
-    r->input_len -= n;
-    memmove(r->input, r->input + n, r->input_len);
+    gssize n = r->in_len ? send(r->port, r->in, r->in_len, MSG_NOSIGNAL) : 0;
+    if (n < 0 && errno != EAGAIN)
+        n = (gssize)r->in_len;
+    r->in_len -= (gsize)MAX(n, 0);
+    memmove(r->in, r->in + MAX(n, 0), r->in_len);
+    if (r->in_len && !r->port_out)
+        r->port_out = g_unix_fd_add(r->port, G_IO_OUT, on_port_room, r);
+    else if (!r->in_len && !r->in_source && !r->gone)
+        r->in_source = g_unix_fd_add(STDIN_FILENO, G_IO_IN | G_IO_HUP, on_input, r);
 }
 
-static void stop_input(struct run *r)
+static gboolean on_port_room(int fd, GIOCondition condition, gpointer data)
 {
-    loop_source_remove(r->in_source);
-    r->in_source = NULL;
-    r->in_fd = -1;
-}
-
-static void on_input(void *ctx, uint32_t events)
-{
-    struct run *r = ctx;
-    if (r->in_fd >= 0 && !r->input_len) {
-        ssize_t n = read(r->in_fd, r->input, sizeof r->input);
-        if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
-            stop_input(r);
-            return;
-        }
-        r->input_len = n > 0 ? filter(r, r->input, (size_t)n) : 0;
-    }
+    struct run *r = data;
+    r->port_out = 0;
     pass_input(r);
-    /* Full, or a file (which cannot be waited for): look again in a while. */
-    bool again = r->input_len || (!r->in_source && r->in_fd >= 0);
-    if (r->in_source)
-        loop_source_set_events(r->in_source, r->input_len ? 0 : EPOLLIN);
-    if (again)
-        loop_timer_arm_in(&r->retry, RETRY_MS * 1000000u);
+    return G_SOURCE_REMOVE;
 }
 
-static void on_retry(void *ctx)
+static gboolean on_input(int fd, GIOCondition condition, gpointer data)
 {
-    on_input(ctx, 0);
+    struct run *r = data;
+    gssize n = read(fd, r->in, sizeof r->in);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return G_SOURCE_CONTINUE;
+    r->in_source = 0;
+    r->gone = n <= 0; /* no more input; the machine goes on */
+    r->in_len = n > 0 ? filter(r, r->in, (gsize)n) : 0;
+    pass_input(r);
+    return G_SOURCE_REMOVE;
 }
 
-static void on_signal(void *ctx, uint32_t events)
+/* ---- signals ---- */
+
+static gboolean on_signal(int fd, GIOCondition condition, gpointer data)
 {
-    struct run *r = ctx;
+    struct run *r = data;
     struct signalfd_siginfo si;
-    if (read(r->signal_fd, &si, sizeof si) != (ssize_t)sizeof si)
-        return;
+    if (read(fd, &si, sizeof si) != (ssize_t)sizeof si)
+        return G_SOURCE_CONTINUE;
     if (si.ssi_signo == SIGTSTP) {
         terminal_suspend();
-        return;
+        return G_SOURCE_CONTINUE;
     }
     r->signal = (int)si.ssi_signo;
     quit_run(r);
+    return G_SOURCE_CONTINUE;
 }
 
 static bool watch_signals(struct run *r, err *e)
@@ -219,124 +262,64 @@ static bool watch_signals(struct run *r, err *e)
     sigset_t set;
     static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP};
     sigemptyset(&set);
-    for (size_t i = 0; i < ARRAY_LEN(signals); i++)
+    for (size_t i = 0; i < G_N_ELEMENTS(signals); i++)
         sigaddset(&set, signals[i]);
     signal(SIGPIPE, SIG_IGN);
     pthread_sigmask(SIG_BLOCK, &set, NULL); /* before threads: all inherit it */
     r->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     if (r->signal_fd < 0)
         return err_errno(e, errno, "Watching signals");
-    return loop_add_fd(r->loop, r->signal_fd, EPOLLIN, on_signal, r, e) != NULL;
+    g_unix_fd_add(r->signal_fd, G_IO_IN, on_signal, r);
+    return true;
 }
 
-/* ---- saving and restoring in place ---- */
+/* ---- the machine ---- */
 
-static bool save_and_restore(struct run *r, err *e)
+/* "off" comes twice: before it starts, too. Changes are told in their order. */
+static void on_changed(GDBusProxy *proxy, GVariant *changed, const char *const *gone, struct run *r)
 {
-    struct state_writer *w = state_writer_new();
-    struct state_reader in = {0};
-    bool ok = w && machine_save(r->machine, w, e);
-    if (ok)
-        in.data = state_writer_data(w, &in.len, e);
-    ok = ok && in.data && machine_restore(r->machine, &in, e);
-    state_writer_free(w);
-    return ok;
-}
-
-static void on_restore(void *ctx)
-{
-    struct run *r = ctx;
-    err e = ERR_INIT;
-    if (!machine_pause(r->machine))
-        return; /* it ended meanwhile */
-    if (save_and_restore(r, &e)) {
-        machine_resume(r->machine);
-        loop_timer_arm_in(&r->restore, r->restore_s * 1000000000ull);
+    const char *state;
+    if (!g_variant_lookup(changed, "State", "&s", &state))
         return;
-    }
-    r->report.end = MACHINE_FAILED;
-    snprintf(r->report.text, sizeof r->report.text, "%s", e.text);
-    loop_quit(r->loop);
+    gboolean over = strcmp(state, "off") == 0 || strcmp(state, "crashed") == 0;
+    if (over && r->started)
+        g_main_loop_quit(r->loop);
+    r->started = !over;
 }
 
-/* ---- arguments ---- */
-
-static bool word(const char *option, const char *value, const char *const *words, size_t n,
-                 unsigned *out, err *e)
+static void on_closed(GDBusConnection *bus, gboolean remote, GError *error, struct run *r)
 {
-    char list[100] = "";
-    for (size_t i = 0; i < n; i++) {
-        if (!strcmp(value, words[i])) {
-            *out = (unsigned)i;
-            return true;
-        }
-        snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s", i ? ", " : "", words[i]);
-    }
-    return err_set(e, ERR_INVALID, "run: %s cannot be \"%.40s\" (it is one of %s)", option, value,
-                   list);
+    g_main_loop_quit(r->loop);
 }
 
-static bool number(const char *option, const char *value, unsigned long max, unsigned *out, err *e)
+static gboolean on_shot(gpointer data)
 {
-    char *end;
-    errno = 0;
-    unsigned long v = strtoul(value, &end, 10);
-    if (*value < '0' || *value > '9' || *end || errno || v < 1 || v > max)
-        return err_set(e, ERR_INVALID, "run: %s takes a number from 1 to %lu, not \"%.40s\"",
-                       option, max, value);
-    *out = (unsigned)v;
+    struct shot *s = data;
+    client_screenshot(s->run->client, s->path);
+    return G_SOURCE_REMOVE;
+}
+
+static bool plan_shots(struct run *r, const struct cli_list *list, bool plan, err *e)
+{
+    for (unsigned i = 0; i < list->n; i++) {
+        unsigned ms;
+        r->shots[i].run = r;
+        if (!run_parse_shot(list->v[i], &ms, &r->shots[i].path, e))
+            return false;
+        if (plan)
+            g_timeout_add(ms, on_shot, &r->shots[i]);
+    }
     return true;
 }
-
-static bool open_image(struct boot_file *f, const char *path, int *fd, err *e)
-{
-    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (*fd < 0)
-        return err_errno(e, errno, "%s", path);
-    return boot_file_open(f, path, *fd, e);
-}
-
-static bool to_params(const struct options *o, struct machine_params *p, err *e)
-{
-    static const char *const cpus[] = {"baseline", "host"};
-    static const char *const accels[] = {"auto", "kvm", "soft"};
-    static const char *const kinds[] = {"gen2", "pc"};
-    static const char *const vendors[] = {"intel", "amd"};
-    unsigned cpu = HV_CPU_BASELINE, accel = HV_ACCEL_AUTO, vendor = HV_VENDOR_INTEL;
-    bool pc = o->multiboot || (p->boot.kernel.size && boot_is_linux32(&p->boot.kernel));
-    unsigned kind = pc ? MACHINE_PC : MACHINE_GEN2;
-    if (!o->kernel == !o->multiboot)
-        return err_set(e, ERR_INVALID,
-                       "run: give either --kernel or --multiboot (try vireoctl run --help)");
-    if ((o->cpu && !word("--cpu", o->cpu, cpus, ARRAY_LEN(cpus), &cpu, e)) ||
-        (o->accel && !word("--accel", o->accel, accels, ARRAY_LEN(accels), &accel, e)) ||
-        (o->machine && !word("--machine", o->machine, kinds, ARRAY_LEN(kinds), &kind, e)) ||
-        (o->vendor && !word("--vendor", o->vendor, vendors, ARRAY_LEN(vendors), &vendor, e)) ||
-        (o->cpus && !number("--cpus", o->cpus, HV_MAX_VPS, &p->vps, e)) ||
-        (o->memory && !cli_size(o->memory, &p->memory, e)))
-        return false;
-    p->cpu = (enum hv_cpu_model)cpu;
-    p->accel = (enum hv_accel)accel;
-    p->vendor = (enum hv_vendor)vendor;
-    p->test_devices = o->test_devices;
-    p->kind = (enum machine_kind)kind;
-    p->boot.protocol = o->multiboot ? BOOT_MULTIBOOT : BOOT_LINUX;
-    p->boot.cmdline = o->append ? o->append : "";
-    p->debug_exit = o->debug_exit;
-    p->stop_on_reset = o->no_reboot;
-    return true;
-}
-
-/* ---- running ---- */
 
 /* Where the serial port's output goes. Standard output is opened anew where that is possible, so
  * that not blocking on it is our matter alone and not the shell's. */
-static bool open_output(struct run *r, const struct options *o, err *e)
+static bool open_output(struct run *r, const struct run_options *o, err *e)
 {
     const char *where = o->serial ? o->serial : "stdio";
     r->out_fd = -1;
     if (!strcmp(where, "none"))
-        return true;
+        where = "/dev/null";
     if (strcmp(where, "stdio")) {
         r->out_fd = open(where, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY, 0666);
         return r->out_fd >= 0 || err_errno(e, errno, "%s", where);
@@ -350,142 +333,157 @@ static bool open_output(struct run *r, const struct options *o, err *e)
     return r->out_fd >= 0 || err_errno(e, errno, "standard output");
 }
 
-static bool open_input(struct run *r, const struct options *o, err *e)
+static bool open_input(struct run *r, const struct run_options *o, err *e)
 {
-    loop_timer_init(&r->retry, r->loop, on_retry, r);
-    r->in_fd = -1;
     if (o->serial && strcmp(o->serial, "stdio"))
         return true;
-    r->in_fd = STDIN_FILENO;
     r->tty = isatty(STDIN_FILENO);
     if (r->tty && !terminal_raw(e))
         return false;
-    r->in_source = loop_add_fd(r->loop, STDIN_FILENO, EPOLLIN, on_input, r, NULL);
-    if (!r->in_source)
-        loop_timer_arm_in(&r->retry, 0);
+    r->in_source = g_unix_fd_add(STDIN_FILENO, G_IO_IN | G_IO_HUP, on_input, r);
     return true;
 }
 
-static int exit_status(const struct run *r)
+/* Without a runtime folder (no session), or with one whose name is too long for a socket: one in
+ * /tmp, ours alone. */
+static void choose_runtime(void)
 {
+    if (strlen(g_get_user_runtime_dir()) + SOCKET_TAIL <= SOCKET_PATH_MAX &&
+        (g_getenv("XDG_RUNTIME_DIR") && *g_getenv("XDG_RUNTIME_DIR")))
+        return;
+    g_autofree char *path = g_strdup_printf("/tmp/vireo-%u", (unsigned)getuid());
+    struct stat st;
+    if (mkdir(path, 0700) != 0 && errno != EEXIST)
+        return;
+    if (lstat(path, &st) == 0 && S_ISDIR(st.st_mode) && st.st_uid == getuid() &&
+        !(st.st_mode & 077))
+        client_set_runtime(path);
+}
+
+static bool start(struct run *r, const struct run_options *o, err *e)
+{
+    int pair[2];
+    char id[GUID_STR_LEN + 1];
+    g_autoptr(GVariant) extra = NULL;
+    AUTO(vm_config) c = run_config(o, e);
+    GVariant *more = c ? run_extra(o, e) : NULL;
+    if (!more)
+        return false;
+    extra = g_variant_ref_sink(more);
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
+        return err_errno(e, errno, "The serial port");
+    r->port = pair[0];
+    AUTO(fd) theirs = pair[1];
+    fcntl(r->port, F_SETFL, O_NONBLOCK);
+    choose_runtime();
+    guid_format(&c->id, id);
+    r->client = client_launch(id, NULL, !g_getenv("VIREO_DEBUG"));
+    if (!r->client)
+        return false;
+    g_signal_connect(r->client->machine, "g-properties-changed", G_CALLBACK(on_changed), r);
+    g_signal_connect(r->client->bus, "closed", G_CALLBACK(on_closed), r);
+    return client_start(r->client, c, NULL, &(struct client_more){extra, theirs});
+}
+
+/* The exit status; how it ended for --stats. */
+static int tell_end(struct run *r, const char **how)
+{
+    static const struct {
+        const char *end;
+        int status;
+    } ends[] = {{"power-off", CLI_OK},          {"hibernation", CLI_OK}, {"reset", STATUS_RESET},
+                {"triple-fault", STATUS_CRASH}, {"crash", STATUS_CRASH}, {"quit", CLI_OK}};
+    GVariant *ending = vireo_machine1_get_ending(r->client->machine);
+    const char *report = "";
+    guint32 code = 0;
+    *how = "quit";
+    if (!r->quit && (!ending || !g_variant_lookup(ending, "end", "&s", how))) {
+        fputs("vireoctl: the program that ran the machine has ended unexpectedly\n", stderr);
+        *how = "lost";
+        return CLI_FAILED;
+    }
+    if (!r->quit && g_variant_lookup(ending, "report", "&s", &report) && *report)
+        fprintf(stderr, "vireoctl: %s", report);
     if (r->signal)
         return 128 + r->signal;
-    if (r->quit)
-        return CLI_OK;
-    switch (r->report.end) {
-    case MACHINE_POWERED_OFF:
-    case MACHINE_HIBERNATED: return CLI_OK;
-    case MACHINE_RESET: return STATUS_RESET;
-    case MACHINE_TRIPLE_FAULT:
-    case MACHINE_CRASHED: return STATUS_CRASH;
-    case MACHINE_DEBUG_EXIT: return (int)(r->report.code << 1 | 1) & 0xff;
-    case MACHINE_FAILED: break;
-    }
+    if (!strcmp(*how, "debug-exit") && g_variant_lookup(ending, "code", "u", &code))
+        return (int)(code << 1 | 1) & 0xff;
+    for (size_t i = 0; i < G_N_ELEMENTS(ends); i++)
+        if (!strcmp(ends[i].end, *how))
+            return ends[i].status;
     return CLI_FAILED;
 }
 
-static void tell_end(const struct run *r)
+static int run_machine(struct run *r, const struct run_options *o, err *e)
 {
-    if (r->quit)
-        return;
-    if (r->report.end == MACHINE_TRIPLE_FAULT || r->report.end == MACHINE_CRASHED ||
-        r->report.end == MACHINE_FAILED)
-        run_report(stderr, &r->report);
-}
-
-static int run_machine(struct run *r, const struct options *o, err *e)
-{
-    if (!machine_start(r->machine, e))
-        return CLI_USAGE;
-    if (!open_input(r, o, e))
-        return CLI_FAILED;
-    loop_timer_init(&r->restore, r->loop, on_restore, r);
-    if (r->restore_s)
-        loop_timer_arm_in(&r->restore, r->restore_s * 1000000000ull);
-    loop_run(r->loop);
-    machine_power_off(r->machine);
-    terminal_restore();
-    tell_end(r);
-    if (o->stats && !run_write_stats(o->stats, r->machine, &r->report, r->quit, e))
-        return CLI_FAILED;
-    return exit_status(r);
-}
-
-static int prepare_and_run(struct run *r, const struct options *o, struct machine_params *p, err *e)
-{
-    if (o->self_restore && !number("--self-restore", o->self_restore, 3600, &r->restore_s, e))
-        return CLI_USAGE;
-    if (!to_params(o, p, e) || !open_output(r, o, e) || !watch_signals(r, e))
-        return CLI_USAGE;
-    r->machine = machine_new(p, e);
-    if (!r->machine)
-        return CLI_USAGE;
-    const char *note = hv_partition_note(machine_partition(r->machine));
-    if (*note)
+    const char *how, *note = vireo_machine1_get_backend_note(r->client->machine);
+    if (note && *note)
         fprintf(stderr, "vireoctl: %s\n", note);
-    return run_machine(r, o, e);
+    if (!open_input(r, o, e) || !plan_shots(r, &o->shots, true, e))
+        return CLI_FAILED;
+    r->port_in = g_unix_fd_add(r->port, G_IO_IN | G_IO_HUP, on_port, r);
+    g_main_loop_run(r->loop);
+    if (r->quit)
+        vireo_machine1_call_turn_off_sync(r->client->machine, NULL, NULL);
+    drain(r);
+    terminal_restore();
+    int status = tell_end(r, &how);
+    if (o->stats && !run_write_stats(o->stats, r->client, how, e))
+        return CLI_FAILED;
+    return status;
 }
 
-static int run(const struct options *o)
+static int run(const struct run_options *o)
 {
-    static const struct machine_ops ops = {.ended = on_ended, .serial_out = on_serial};
-    struct run *r = calloc(1, sizeof *r);
+    struct run *r = g_new0(struct run, 1);
     err e = ERR_INIT;
-    AUTO(fd) kernel = -1;
-    AUTO(fd) initrd = -1;
-    struct machine_params p = {.memory = MIB(512),
-                               .vps = 1,
-                               .vendor = hv_host_vendor(),
-                               .serials = 2,
-                               .vmbus = true,
-                               .stop_on_crash = true,
-                               .ops = &ops,
-                               .ctx = r};
-    if (!r)
-        return CLI_FAILED;
-    r->signal_fd = r->out_fd = -1;
-    guid_random(&p.uuid);
-    loop_post_init(&r->ended, take_end, r);
-    r->loop = loop_new(&e);
     int status = CLI_USAGE;
-    const char *kernel_path = o->kernel ? o->kernel : o->multiboot;
-    if (r->loop && (!kernel_path || open_image(&p.boot.kernel, kernel_path, &kernel, &e)) &&
-        (!o->initrd || open_image(&p.boot.initrd, o->initrd, &initrd, &e)))
-        status = prepare_and_run(r, o, &p, &e);
+    r->signal_fd = r->out_fd = r->port = -1;
+    r->loop = g_main_loop_new(NULL, FALSE);
+    if (plan_shots(r, &o->shots, false, &e) && open_output(r, o, &e) && watch_signals(r, &e) &&
+        start(r, o, &e))
+        status = run_machine(r, o, &e);
     terminal_restore();
     if (e.text[0])
         fprintf(stderr, "vireoctl: %s\n", e.text);
-    machine_free(r->machine);
-    loop_free(r->loop);
+    client_close(r->client);
     auto_close(r->signal_fd);
     auto_close(r->out_fd);
-    free(r);
+    auto_close(r->port);
+    g_main_loop_unref(r->loop);
+    g_free(r);
     return status;
 }
 
 int cli_run(int argc, char **argv)
 {
-    struct options o = {0};
+    struct run_options o = {0};
     int operands;
     const struct cli_option table[] = {
-        {"--kernel", NULL, &o.kernel},
-        {"--initrd", NULL, &o.initrd},
-        {"--append", NULL, &o.append},
-        {"--multiboot", NULL, &o.multiboot},
-        {"--memory", NULL, &o.memory},
-        {"--cpus", NULL, &o.cpus},
-        {"--cpu", NULL, &o.cpu},
-        {"--accel", NULL, &o.accel},
-        {"--serial", NULL, &o.serial},
-        {"--machine", NULL, &o.machine},
-        {"--stats", NULL, &o.stats},
-        {"--debug-exit", &o.debug_exit, NULL},
-        {"--test-devices", &o.test_devices, NULL},
-        {"--vendor", NULL, &o.vendor},
-        {"--no-reboot", &o.no_reboot, NULL},
-        {"--self-restore", NULL, &o.self_restore},
+        {"--kernel", NULL, &o.kernel, NULL},
+        {"--initrd", NULL, &o.initrd, NULL},
+        {"--append", NULL, &o.append, NULL},
+        {"--multiboot", NULL, &o.multiboot, NULL},
+        {"--memory", NULL, &o.memory, NULL},
+        {"--cpus", NULL, &o.cpus, NULL},
+        {"--cpu", NULL, &o.cpu, NULL},
+        {"--accel", NULL, &o.accel, NULL},
+        {"--serial", NULL, &o.serial, NULL},
+        {"--machine", NULL, &o.machine, NULL},
+        {"--stats", NULL, &o.stats, NULL},
+        {"--debug-exit", &o.debug_exit, NULL, NULL},
+        {"--test-devices", &o.test_devices, NULL, NULL},
+        {"--vendor", NULL, &o.vendor, NULL},
+        {"--name", NULL, &o.name, NULL},
+        {"--no-reboot", &o.no_reboot, NULL, NULL},
+        {"--self-restore", NULL, &o.self_restore, NULL},
+        {"--disk", NULL, NULL, &o.disks},
+        {"--iso", NULL, NULL, &o.isos},
+        {"--net", NULL, NULL, &o.nets},
+        {"--screenshot-at", NULL, NULL, &o.shots},
+        {"--set", NULL, NULL, &o.sets},
     };
-    if (!cli_parse(argc, argv, table, ARRAY_LEN(table), &operands, help))
+    if (!cli_parse(argc, argv, table, G_N_ELEMENTS(table), &operands, help))
         return CLI_USAGE;
     if (operands)
         return cli_usage("run: unexpected argument \"%s\"", argv[1]);

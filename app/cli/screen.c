@@ -134,11 +134,26 @@ static bool write_shot(const struct shot *s, const char *path, err *e)
     return ok;
 }
 
+bool client_screenshot(struct client *c, const char *path)
+{
+    err e = ERR_INIT;
+    g_autoptr(GError) error = NULL;
+    struct shot s = {.fd = -1, .loop = g_main_loop_new(NULL, FALSE)};
+    bool ok = take(c, &s, &error);
+    if (!ok)
+        client_fail(error);
+    else if (!write_shot(&s, path, &e)) {
+        cli_fail(&e);
+        ok = false;
+    }
+    auto_close(s.fd);
+    g_main_loop_unref(s.loop);
+    return ok;
+}
+
 int cli_screenshot(int argc, char **argv)
 {
     int operands;
-    err e = ERR_INIT;
-    g_autoptr(GError) error = NULL;
     if (!cli_parse(argc, argv, NULL, 0, &operands,
                    "Usage: vireoctl screenshot NAME FILE\n\nWrites the machine's screen as PNG "
                    "(or PPM where FILE ends in .ppm).\n"))
@@ -146,19 +161,7 @@ int cli_screenshot(int argc, char **argv)
     if (operands != 2)
         return cli_usage("screenshot takes a machine and a file");
     AUTO(client) c = client_connect(argv[1]);
-    if (!c)
-        return CLI_FAILED;
-    struct shot s = {.fd = -1, .loop = g_main_loop_new(NULL, FALSE)};
-    bool ok = take(c, &s, &error);
-    if (ok && !write_shot(&s, argv[2], &e)) {
-        cli_fail(&e);
-        ok = false;
-    }
-    auto_close(s.fd);
-    g_main_loop_unref(s.loop);
-    if (error)
-        return client_fail(error);
-    return ok ? CLI_OK : CLI_FAILED;
+    return c && client_screenshot(c, argv[2]) ? CLI_OK : CLI_FAILED;
 }
 
 /* ---- keys and pointer ---- */

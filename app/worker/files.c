@@ -60,6 +60,16 @@ void worker_files_add_own(struct worker_files *f, const char *path)
         g_hash_table_replace(f->fds, g_strdup(path), GINT_TO_POINTER(fd + 1));
 }
 
+int worker_files_take(struct worker_files *f, const char *name)
+{
+    g_mutex_lock(&f->lock);
+    gpointer v = g_hash_table_lookup(f->fds, name);
+    int fd = v ? fcntl(GPOINTER_TO_INT(v) - 1, F_DUPFD_CLOEXEC, 0) : -1;
+    g_hash_table_remove(f->fds, name);
+    g_mutex_unlock(&f->lock);
+    return fd;
+}
+
 /* A name as it is; then, for a parent, relative to the folder of the file that names it. */
 static int find(struct worker_files *f, const char *path, const char *referrer, char **resolved)
 {

@@ -160,6 +160,7 @@ GVariant *worker_info(struct worker *w, const char *topic, err *e)
     } topics[] = {
         {"vmbus", vmbus_rows}, {"processors", processor_rows}, {"adapters", adapter_rows},
         {"disks", disk_rows},  {"memory", memory_rows},        {"worker", worker_rows},
+        {"run", worker_usage},
     };
     if (!w->vm) {
         err_set(e, ERR_STATE, "The machine is not running.");

@@ -208,11 +208,33 @@ GVariant *worker_facts(struct worker *w)
 
 /* ---- life ---- */
 
+static bool option(GVariant *options, const char *key)
+{
+    gboolean b = FALSE;
+    return g_variant_lookup(options, key, "b", &b) && b;
+}
+
+static void read_extra(struct worker *w, GVariant *options, GDBusMethodInvocation *call)
+{
+    w->extra = (struct vm_extra){.pc = option(options, "pc"),
+                                 .multiboot = option(options, "multiboot"),
+                                 .debug_exit = option(options, "debug-exit"),
+                                 .test_devices = option(options, "test-devices"),
+                                 .stop_on_reset = option(options, "stop-on-reset"),
+                                 .stop_on_crash = option(options, "stop-on-crash")};
+    w->self_restore = 0;
+    g_variant_lookup(options, "self-restore", "u", &w->self_restore);
+    if (option(options, "owned"))
+        w->owner = g_dbus_method_invocation_get_connection(call);
+}
+
 static gboolean on_configure(VireoMachine1 *m, GDBusMethodInvocation *call, GUnixFDList *fds,
                              const char *config, GVariant *files, GVariant *options,
                              struct worker *w)
 {
-    static const char *const known[] = {NULL};
+    static const char *const known[] = {"pc",           "multiboot",     "debug-exit",
+                                        "test-devices", "stop-on-reset", "stop-on-crash",
+                                        "self-restore", "owned",         NULL};
     err e = ERR_INIT;
     if (!worker_is(w, "new") && !worker_is(w, "off"))
         return fail(call, ERR_STATE, "The machine has its configuration already.");
@@ -226,6 +248,7 @@ static gboolean on_configure(VireoMachine1 *m, GDBusMethodInvocation *call, GUni
     }
     vm_config_free(w->config);
     w->config = c;
+    read_extra(w, options, call);
     vireo_machine1_set_name(m, c->name ? c->name : "");
     vireo_display_vm_set_name(w->display, c->name ? c->name : "");
     worker_set_state(w, "off", "");
@@ -376,6 +399,27 @@ static gboolean on_nmi(VireoMachine1 *m, GDBusMethodInvocation *call, struct wor
         return TRUE;
     hv_partition_nmi(machine_partition(vm_machine(w->vm)), 0);
     vireo_machine1_complete_inject_nmi(m, call);
+    return TRUE;
+}
+
+static gboolean on_power_button(VireoMachine1 *m, GDBusMethodInvocation *call, struct worker *w)
+{
+    if (!need_live(w, call))
+        return TRUE;
+    machine_press_power_button(vm_machine(w->vm));
+    vireo_machine1_complete_press_power_button(m, call);
+    return TRUE;
+}
+
+static gboolean on_serial_break(VireoMachine1 *m, GDBusMethodInvocation *call, guint port,
+                                struct worker *w)
+{
+    if (!need_live(w, call))
+        return TRUE;
+    if (port < 1 || port > MACHINE_SERIALS)
+        return fail(call, ERR_INVALID, "There is no such serial port.");
+    machine_serial_break(vm_machine(w->vm), port - 1);
+    vireo_machine1_complete_serial_break(m, call);
     return TRUE;
 }
 
@@ -746,6 +790,7 @@ static void set_first_values(struct worker *w)
     vireo_machine1_set_backend_note(m, "");
     vireo_machine1_set_heartbeat(m, "none");
     vireo_machine1_set_guest(m, g_variant_new("a{sv}", NULL));
+    vireo_machine1_set_ending(m, g_variant_new("a{sv}", NULL));
     vireo_machine1_set_services(m, g_variant_new("a{ss}", NULL));
     vireo_machine1_set_disks(m, g_variant_new("aa{sv}", NULL));
     vireo_machine1_set_adapters(m, g_variant_new("aa{sv}", NULL));
@@ -766,6 +811,8 @@ void worker_export_machine(struct worker *w)
         {"handle-reset", G_CALLBACK(on_reset)},
         {"handle-shutdown", G_CALLBACK(on_shutdown)},
         {"handle-inject-nmi", G_CALLBACK(on_nmi)},
+        {"handle-press-power-button", G_CALLBACK(on_power_button)},
+        {"handle-serial-break", G_CALLBACK(on_serial_break)},
         {"handle-add-disk", G_CALLBACK(on_add_disk)},
         {"handle-remove-disk", G_CALLBACK(on_remove_disk)},
         {"handle-insert-media", G_CALLBACK(on_insert)},

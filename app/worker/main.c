@@ -85,6 +85,11 @@ static void on_closed(GDBusConnection *c, gboolean remote, GError *error, gpoint
 {
     struct worker *w = data;
     g_signal_handlers_disconnect_by_data(c, w);
+    if (c == w->owner) {
+        if (w->vm && !w->ended)
+            vm_power_off(w->vm);
+        worker_end(w, "off", "The program that ran the machine has gone.");
+    }
     g_ptr_array_remove(w->connections, c);
 }
 

@@ -7,6 +7,7 @@
 
 #include "core/base/cleanup.h"
 #include "core/base/log.h"
+#include "core/machine/report.h"
 
 enum { LINGER_MS = 2000, REFRESH_MS = 30 };
 
@@ -75,6 +76,7 @@ void worker_end(struct worker *w, const char *state, const char *reason)
     if (w->ended)
         return;
     w->ended = TRUE;
+    worker_serial_drain(w->serial);
     worker_set_state(w, state, reason);
     log_line(LOG_INFO, "machine", "%s%s%s", state, reason[0] ? ": " : "", reason);
     g_timeout_add(100, quit_if_alone, w);
@@ -87,6 +89,16 @@ struct ending {
     struct worker *w;
     struct machine_report report;
 };
+
+static void tell_ending(struct worker *w, const struct machine_report *r, const char *report)
+{
+    GVariantBuilder b;
+    g_variant_builder_init(&b, G_VARIANT_TYPE("a{sv}"));
+    g_variant_builder_add(&b, "{sv}", "end", g_variant_new_string(machine_end_name(r->end)));
+    g_variant_builder_add(&b, "{sv}", "code", g_variant_new_uint32(r->code));
+    g_variant_builder_add(&b, "{sv}", "report", g_variant_new_string(report));
+    vireo_machine1_set_ending(w->machine, g_variant_builder_end(&b));
+}
 
 static gboolean on_end(gpointer data)
 {
@@ -109,6 +121,8 @@ static gboolean on_end(gpointer data)
             state = texts[i].state;
             reason = texts[i].reason;
         }
+    AUTO(str) report = machine_report_text(&e->report);
+    tell_ending(e->w, &e->report, report ? report : "");
     g_autofree char *words = g_utf8_make_valid(e->report.text, -1);
     g_autofree char *whole = g_strdup_printf("%s%s%s", reason, words[0] ? " " : "", words);
     worker_end(e->w, state, whole);
@@ -184,10 +198,41 @@ static void tell_machine(struct worker *w)
     worker_refresh(w, VM_CHANGED_DISKS | VM_CHANGED_ADAPTERS);
 }
 
+/* ---- saving and restoring in place: for tests ---- */
+
+static bool save_and_restore(struct worker *w, err *e)
+{
+    struct state_writer *out = state_writer_new();
+    struct state_reader in = {0};
+    bool ok = out && vm_save(w->vm, out, e);
+    if (ok)
+        in.data = state_writer_data(out, &in.len, e);
+    ok = ok && in.data && vm_restore(w->vm, &in, e);
+    state_writer_free(out);
+    return ok;
+}
+
+static gboolean on_self_restore(gpointer data)
+{
+    struct worker *w = data;
+    err e = ERR_INIT;
+    if (w->ended || !worker_is(w, "running") || !machine_pause(vm_machine(w->vm)))
+        return w->ended ? G_SOURCE_REMOVE : G_SOURCE_CONTINUE;
+    if (save_and_restore(w, &e)) {
+        machine_resume(vm_machine(w->vm));
+        return G_SOURCE_CONTINUE;
+    }
+    struct machine_report r = {.end = MACHINE_FAILED};
+    g_strlcpy(r.text, e.text, sizeof r.text);
+    up_ended(w, &r);
+    return G_SOURCE_REMOVE;
+}
+
 bool worker_make_vm(struct worker *w, err *e)
 {
     struct disk_opener opener = worker_files_opener(w->files);
     struct vm_params p = {.config = w->config,
+                          .extra = w->extra,
                           .opener = &opener,
                           .switch_folder = w->switches,
                           .ops = &upcalls,
@@ -196,7 +241,15 @@ bool worker_make_vm(struct worker *w, err *e)
     if (!w->vm)
         return false;
     worker_serial_attach(w->serial, w->vm);
+    for (unsigned i = 0; i < MACHINE_SERIALS; i++) {
+        g_autofree char *name = g_strdup_printf("port%u", i);
+        int fd = worker_files_take(w->files, name);
+        if (fd >= 0 && !worker_serial_join(w->serial, i, fd, e))
+            return false;
+    }
     worker_console_ready(w);
     tell_machine(w);
+    if (w->self_restore)
+        g_timeout_add_seconds(w->self_restore, on_self_restore, w);
     return true;
 }

@@ -45,7 +45,10 @@ struct worker {
     struct worker_serial *serial;
     struct vm_config *config;
     struct vm *vm;
-    guint busy; /* calls in other threads */
+    struct vm_extra extra;
+    guint self_restore;     /* seconds; 0: never */
+    GDBusConnection *owner; /* the machine goes with this connection; NULL: it outlives all */
+    guint busy;             /* calls in other threads */
     gboolean ended, stopping;
     int status;   /* exit */
     gint changes; /* atomic: what the I/O thread said has changed */
@@ -72,6 +75,9 @@ GVariant *worker_facts(struct worker *w);
 /* info.c: the live view; NULL with *e: no such topic. Floating. */
 GVariant *worker_info(struct worker *w, const char *topic, err *e);
 
+/* usage.c: a row about what the machine has used. */
+void worker_usage(struct worker *w, GVariantBuilder *b);
+
 /* console.c: org.qemu.Display1 */
 void worker_export_console(struct worker *w);
 void worker_console_ready(struct worker *w); /* the VM is there */
@@ -85,11 +91,18 @@ void worker_files_free(struct worker_files *f);
 /* `files` is a(sh). False: a damaged list. */
 gboolean worker_files_add(struct worker_files *f, GVariant *files, GUnixFDList *fds, err *e);
 struct disk_opener worker_files_opener(struct worker_files *f);
+/* A descriptor that came by this name, now the caller's; -1: none. */
+int worker_files_take(struct worker_files *f, const char *name);
 
 /* serial.c: COM ports as streams. */
 struct worker_serial *worker_serial_new(void);
 void worker_serial_free(struct worker_serial *s); /* the VM is gone */
 void worker_serial_attach(struct worker_serial *s, struct vm *vm);
+/* Joins a port to what a client handed over: a stream socket that gets every byte (the guest waits
+ * for it), a listening one, a terminal or a file. Takes fd. */
+bool worker_serial_join(struct worker_serial *s, unsigned port, int fd, err *e);
+/* The machine has ended: what the ports still hold goes out, as far as it is taken in 2 s. */
+void worker_serial_drain(struct worker_serial *s);
 /* I/O thread. */
 size_t worker_serial_out(struct worker_serial *s, unsigned port, const uint8_t *data, size_t len);
 /* One end of a stream, and what was written before (malloc'ed); -1 on failure. */
