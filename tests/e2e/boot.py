@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Boots one of Debian's kernels to the tests' init and checks what it says (exit 77: no guests here).
 
-boot.py --vireoctl FILE --guests DIR --kernel cloud|full|i386 [--cpus N] [--accel soft|kvm] [--do WORDS]
+boot.py --vireoctl FILE [--worker FILE] --guests DIR --kernel cloud|full|i386 [--cpus N] [--accel soft|kvm] [--do WORDS]
         [--status N] [--self-restore S] [--inits N] [--nested tests/nested/run] [--timeout S]
 
 --inits N   how often the guest must reach its init; after the last it is ended by SIGTERM (for reboots)
@@ -27,6 +27,7 @@ FINE = re.compile(r"This is not a bug|report a bug|Spectre|MDS|bugs\.c|PM-Timer 
 
 p = argparse.ArgumentParser()
 p.add_argument("--vireoctl", required=True)
+p.add_argument("--worker", help="vireo-vm, for --nested")
 p.add_argument("--guests", required=True)
 p.add_argument("--kernel", required=True)
 p.add_argument("--cpus", type=int, default=1)
@@ -92,9 +93,9 @@ def run_here():
 
 def run_nested():
     inner = " ".join(f"'{w}'" for w in command("vireoctl", "/k/vmlinuz", "/k/initrd", "/tmp/stats"))
-    line = f"{inner}; s=$?; echo; echo STATS $(cat /tmp/stats); exit $s"
+    line = f"export VIREO_WORKER=/bin/vireo-vm; {inner}; s=$?; echo; echo STATS $(cat /tmp/stats); exit $s"
     done = subprocess.run([a.nested, "--guests", a.guests, "--smp", "2", "--timeout", str(a.timeout), "--binary",
-                           a.vireoctl, "--file", f"{kernel}=/k/vmlinuz", "--file", f"{initrd}=/k/initrd", line],
+                           a.vireoctl, "--binary", a.worker, "--file", f"{kernel}=/k/vmlinuz", "--file", f"{initrd}=/k/initrd", line],
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     text = done.stdout.decode(errors="replace")
     stats = re.search(r"^STATS (\{.*\})", text, re.M)
