@@ -1,0 +1,92 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""USB devices through session/usb, nested: QEMU's devices in L1 are lent by tests/nested/usb-loop to L1's own
+vhci_hcd. usb.py --guests DIR --loop PROGRAM PART... (parts: functions of usb-user.sh). What the guest plays and
+sends is looked at outside: the sound that L1's card played, the bytes that its serial line carried."""
+import argparse, math, os, shutil, socket, struct, subprocess, sys, tempfile, time, wave
+
+RATE, SECONDS, TONE = 48000, 2, 1000
+
+
+def make_tone(path):
+    with wave.open(path, "wb") as w:
+        w.setparams((2, 2, RATE, 0, "NONE", ""))
+        w.writeframes(b"".join(struct.pack("<hh", *[int(12000 * math.sin(2 * math.pi * TONE * i / RATE))] * 2)
+                               for i in range(RATE * SECONDS)))
+
+
+def check_tone(path):
+    """QEMU writes no final header when it is ended: the samples are all that follows the first 44 bytes."""
+    data = open(path, "rb").read()[44:]
+    samples = [s[0] for s in struct.iter_unpack("<hh", data[:len(data) // 4 * 4])]
+    loud = [i for i, s in enumerate(samples) if abs(s) > 1000]
+    assert loud, "the card played nothing"
+    sound = samples[loud[0]:loud[-1]]
+    rises = sum(1 for a, b in zip(sound, sound[1:]) if a < 0 <= b)
+    played = sum(1 for s in sound if s) / 44100
+    frequency = rises * 44100 / max(1, sum(1 for s in sound if abs(s) > 0))
+    print(f"sound: {played:.2f} s, {frequency:.0f} Hz", flush=True)
+    assert played > SECONDS * 0.9, "sound was lost"
+    assert abs(frequency - TONE) < 40, "another tone"
+
+
+def qemu_arguments(work):
+    return ["-device", "qemu-xhci,id=x",
+            "-drive", f"if=none,id=d,file={work}/disk.img,format=raw",
+            "-drive", f"if=none,id=again,file={work}/again.img,format=raw",
+            "-device", "usb-storage,bus=x.0,drive=d,id=thedisk",
+            "-device", "usb-tablet,bus=x.0",
+            "-chardev", f"file,id=c,path={work}/serial", "-device", "usb-serial,bus=x.0,chardev=c",
+            "-audiodev", f"wav,id=a,path={work}/sound.wav", "-device", "usb-audio,bus=x.0,audiodev=a",
+            "-monitor", f"unix:{work}/monitor,server=on,wait=off"]
+
+
+def monitor(work, command):
+    with socket.socket(socket.AF_UNIX) as s:
+        s.connect(f"{work}/monitor")
+        s.settimeout(5)
+        s.recv(4096)
+        s.sendall(command.encode() + b"\n")
+        time.sleep(0.5)
+        s.recv(4096)
+
+
+def main():
+    p = argparse.ArgumentParser()
+    p.add_argument("--guests", required=True)
+    p.add_argument("--loop", required=True)
+    p.add_argument("parts", nargs="+")
+    o = p.parse_args()
+    here = os.path.dirname(os.path.abspath(__file__))
+    work = tempfile.mkdtemp(prefix="vireo-usb.")
+    try:
+        for image in "disk", "again":
+            with open(f"{work}/{image}.img", "wb") as f:
+                f.truncate(64 << 20)
+        make_tone(f"{work}/tone.wav")
+        aplay = shutil.which("aplay")
+        command = [f"{here}/run", "--guests", o.guests, "--kernel", "full", "--timeout", "500",
+                   "--modules", "xhci-pci usb-storage sd_mod vhci-hcd ext4 usbhid hid-generic evdev ftdi_sio "
+                   "snd-usb-audio", "--binary", o.loop, "--setup", f"{here}/usb-root.sh",
+                   "--file", f"{here}/usb-user.sh=usb-user.sh", "--qemu", " ".join(qemu_arguments(work))]
+        if "audio" in o.parts:
+            if not aplay:
+                sys.exit("aplay is missing (Debian package alsa-utils)")
+            command += ["--binary", aplay, "--file", f"{work}/tone.wav=tone.wav",
+                        "--file", "/usr/share/alsa/alsa.conf=usr/share/alsa/alsa.conf"]
+        run = subprocess.Popen(command + ["sh", "/usb-user.sh"] + o.parts, stdout=subprocess.PIPE, text=True)
+        for line in run.stdout:
+            print(line, end="", flush=True)
+            if line.startswith("QEMU: "):
+                monitor(work, line[6:].strip())
+        if run.wait():
+            sys.exit(run.returncode)
+        if "serial" in o.parts:
+            assert open(f"{work}/serial", "rb").read() == b"hello through USB/IP\n"
+        if "audio" in o.parts:
+            check_tone(f"{work}/sound.wav")
+    finally:
+        shutil.rmtree(work)
+
+
+main()
