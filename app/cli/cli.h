@@ -92,6 +92,10 @@ int cli_nic(int argc, char **argv);
 int cli_serial(int argc, char **argv);
 int cli_memory(int argc, char **argv);
 int cli_vsock(int argc, char **argv);
+/* session.c */
+int cli_session_command(int argc, char **argv);
+int cli_clipboard(int argc, char **argv);
+int cli_send(int argc, char **argv);
 /* screen.c */
 int cli_screenshot(int argc, char **argv);
 int cli_type(int argc, char **argv);

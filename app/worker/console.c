@@ -317,6 +317,7 @@ static gboolean on_ui_info(VireoDisplayConsole *console, GDBusMethodInvocation *
                            guint16 width_mm, guint16 height_mm, gint xoff, gint yoff, guint width,
                            guint height, struct worker *w)
 {
+    worker_session_size(w->session, width, height, width_mm, height_mm);
     vireo_display_console_complete_set_uiinfo(console, call);
     return TRUE;
 }

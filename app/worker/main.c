@@ -106,7 +106,7 @@ static gboolean export_all(struct worker *w, GDBusConnection *c)
     for (size_t i = 0; i < G_N_ELEMENTS(objects); i++)
         if (!g_dbus_interface_skeleton_export(objects[i].skeleton, c, objects[i].path, NULL))
             return FALSE;
-    return TRUE;
+    return worker_session_export(w->session, c);
 }
 
 static gboolean on_connection(GDBusServer *server, GDBusConnection *c, struct worker *w)
@@ -190,6 +190,7 @@ static gboolean parse(struct worker *w, int argc, char **argv)
 static void clean_up(struct worker *w)
 {
     worker_console_gone(w);
+    worker_session_gone(w->session);
     g_dbus_server_stop(w->server);
     for (guint i = 0; i < w->connections->len; i++)
         g_dbus_connection_flush_sync(g_ptr_array_index(w->connections, i), NULL, NULL);
@@ -197,6 +198,7 @@ static void clean_up(struct worker *w)
     g_unlink(path);
     vm_free(w->vm);
     w->vm = NULL;
+    worker_session_free(w->session);
     worker_serial_free(w->serial);
     worker_files_free(w->files);
     worker_log_stop(w);
@@ -230,6 +232,7 @@ int main(int argc, char **argv)
     w.connections = g_ptr_array_new_with_free_func(g_object_unref);
     w.viewers = g_ptr_array_new();
     w.serial = worker_serial_new();
+    w.session = worker_session_new();
     worker_export_machine(&w);
     worker_export_console(&w);
     worker_log_start(&w);

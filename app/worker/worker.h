@@ -22,6 +22,7 @@
 struct worker_files;
 struct worker_serial;
 struct worker_log;
+struct worker_session;
 
 struct worker {
     char *id, *folder; /* folder: NULL for a machine without one */
@@ -43,6 +44,7 @@ struct worker {
 
     struct worker_files *files;
     struct worker_serial *serial;
+    struct worker_session *session;
     struct vm_config *config;
     struct vm *vm;
     struct vm_extra extra;
@@ -108,6 +110,16 @@ size_t worker_serial_out(struct worker_serial *s, unsigned port, const uint8_t *
 /* One end of a stream, and what was written before (malloc'ed); -1 on failure. */
 int worker_serial_open(struct worker_serial *s, unsigned port, uint8_t **history, size_t *len,
                        err *e);
+
+/* session.c: the enhanced session and USB devices. */
+struct worker_session *worker_session_new(void);
+void worker_session_attach(struct worker_session *s, struct vm *vm, const struct vm_config *c);
+gboolean worker_session_export(struct worker_session *s, GDBusConnection *connection);
+/* What Console.SetUIInfo says. */
+void worker_session_size(struct worker_session *s, guint width, guint height, guint width_mm,
+                         guint height_mm);
+void worker_session_gone(struct worker_session *s); /* the VM is about to go */
+void worker_session_free(struct worker_session *s); /* the VM is gone */
 
 /* log.c: the VM's event log, and the Event signal. */
 void worker_log_start(struct worker *w);

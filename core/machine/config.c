@@ -109,7 +109,11 @@ static const struct field fields[] = {
          "what happens when the session ends"),
 
     FLAG("session", "enhanced", enhanced, 1, LIVE, "enhanced session"),
-    FLAG("session", "clipboard", clipboard, 1, LIVE, "share the clipboard"),
+    FLAG("session", "clipboard-to-guest", clipboard_to, 1, LIVE,
+         "what is copied on the host can be pasted in the guest"),
+    FLAG("session", "clipboard-from-guest", clipboard_from, 1, LIVE,
+         "what is copied in the guest can be pasted on the host"),
+    FLAG("session", "files", files, 1, LIVE, "files can be sent into the guest"),
     FLAG("session", "sound", sound, 1, LIVE, "play the guest's sound"),
     FLAG("session", "microphone", microphone, 0, LIVE, "let the guest record"),
     FLAG("session", "usb", usb, 1, LIVE, "hand USB devices over"),

@@ -106,7 +106,7 @@ struct vm_config {
 
     uint32_t autostart, autostart_delay, autostop; /* delay in seconds */
 
-    bool enhanced, clipboard, sound, microphone, usb;
+    bool enhanced, clipboard_to, clipboard_from, files, sound, microphone, usb;
 
     bool spice, vnc;
     char *remote_listen; /* address or socket path; NULL: a socket in the runtime folder */

@@ -150,6 +150,11 @@ int vm_connect_guest(struct vm *v, uint32_t port, unsigned timeout_ms, err *e);
  * more. */
 bool vm_listen_guest(struct vm *v, uint32_t port, int listener, err *e);
 
+/* The same as descriptors, with the port that the guest connected from: `accept` on the I/O thread
+ * takes fd. NULL: no more. */
+typedef void vm_guest_accept_fn(void *ctx, int fd, uint32_t guest_port);
+bool vm_accept_guest(struct vm *v, uint32_t port, vm_guest_accept_fn *accept, void *ctx, err *e);
+
 /* ---- parts ---- */
 struct machine *vm_machine(struct vm *v);
 struct console *vm_console(struct vm *v);

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* What the clipboard's files share. */
+#pragma once
+
+#include <spice/vd_agent.h>
+
+#include "session/clipboard/clipboard.h"
+#include "session/clipboard/vdagent-wire.h"
+#include "session/stream.h"
+#include "vireo-display1.h"
+
+enum { SELECTIONS = 3 };
+
+struct vireo_transfers;
+
+enum owner { OWNER_NONE, OWNER_GUEST, OWNER_VIEWER };
+
+struct selection {
+    enum owner owner;
+    GDBusConnection *viewer; /* OWNER_VIEWER; a reference */
+    GStrv mimes;
+    guint32 serial;  /* of the next grab, on either side */
+    GQueue requests; /* of viewers to the guest: struct request */
+    guint timeout_id;
+    GCancellable *answer; /* a viewer is asked for what the guest wants */
+};
+
+struct vireo_clipboard {
+    const struct vireo_clipboard_ops *ops;
+    gpointer ctx;
+    VireoDisplayClipboard *skeleton;
+    struct vireo_stream *stream;
+    struct vdagent_wire *wire;
+    gboolean announced; /* the agent told its capabilities */
+    guint32 caps;       /* bits 1 << VD_AGENT_CAP_... */
+    struct vireo_clipboard_policy policy;
+    GPtrArray *viewers; /* GDBusConnection, registered */
+    struct selection selections[SELECTIONS];
+    guint width, height, width_mm, height_mm;
+    guint size_id;
+    struct vireo_transfers *files;
+};
+
+gboolean vireo_clipboard_can(struct vireo_clipboard *c, guint cap);
+void vireo_clipboard_send(struct vireo_clipboard *c, guint32 type, gconstpointer head, gsize nhead,
+                          gconstpointer data, gsize len);
+
+/* transfers.c */
+struct vireo_transfers *vireo_transfers_new(struct vireo_clipboard *c);
+void vireo_transfers_free(struct vireo_transfers *f);
+void vireo_transfers_status(struct vireo_transfers *f, guint32 id, guint32 result, guint64 space);
+void vireo_transfers_pump(struct vireo_transfers *f);
+void vireo_transfers_fail_all(struct vireo_transfers *f, const char *text);
+guint vireo_transfers_send(struct vireo_transfers *f, int fd, const char *name, GError **error);
+void vireo_transfers_cancel(struct vireo_transfers *f, guint id);
+
+/* mime.c: types of the wire and of D-Bus. NULL, VD_AGENT_CLIPBOARD_NONE: not known. */
+const char *vireo_mime_of(guint32 type);
+guint32 vireo_type_of(const char *mime);
+/* Those of a list that are known, each once. */
+GStrv vireo_mimes_of(const guint32 *types, guint n);

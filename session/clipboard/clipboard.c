@@ -1,0 +1,693 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "session/clipboard/clipboard-int.h"
+
+#include <string.h>
+
+#include "core/base/log.h"
+
+#define CLIPBOARD_PATH "/org/qemu/Display1/Clipboard"
+#define CLIPBOARD_INTERFACE "org.qemu.Display1.Clipboard"
+
+enum {
+    GUEST_ANSWER_S = 20, /* without a byte */
+    VIEWER_ANSWER_MS = 60000,
+    MAX_REQUESTS = 32, /* of viewers, waiting for the guest */
+    SIZE_MS = 150,     /* a window that is being resized settles */
+};
+
+struct request {
+    GDBusMethodInvocation *call;
+    guint32 type;
+};
+
+/* ---- to the guest ---- */
+
+gboolean vireo_clipboard_can(struct vireo_clipboard *c, guint cap)
+{
+    return c->stream && c->announced && (c->caps & 1u << cap);
+}
+
+static void put(void *ctx, const void *bytes, size_t len)
+{
+    vireo_stream_write(ctx, bytes, len);
+}
+
+void vireo_clipboard_send(struct vireo_clipboard *c, guint32 type, gconstpointer head, gsize nhead,
+                          gconstpointer data, gsize len)
+{
+    if (c->stream)
+        vdagent_wire_pack(type, head, nhead, data, len, put, c->stream);
+}
+
+static void send_caps(struct vireo_clipboard *c, gboolean request)
+{
+    guint32 caps = 1u << VD_AGENT_CAP_MONITORS_CONFIG | 1u << VD_AGENT_CAP_REPLY |
+                   1u << VD_AGENT_CAP_CLIPBOARD_BY_DEMAND | 1u << VD_AGENT_CAP_CLIPBOARD_SELECTION |
+                   1u << VD_AGENT_CAP_SPARSE_MONITORS_CONFIG | 1u << VD_AGENT_CAP_MAX_CLIPBOARD |
+                   1u << VD_AGENT_CAP_FILE_XFER_DETAILED_ERRORS |
+                   1u << VD_AGENT_CAP_CLIPBOARD_NO_RELEASE_ON_REGRAB |
+                   1u << VD_AGENT_CAP_CLIPBOARD_GRAB_SERIAL;
+    guint32 message[2] = {GUINT32_TO_LE(request ? 1u : 0u), GUINT32_TO_LE(caps)};
+    vireo_clipboard_send(c, VD_AGENT_ANNOUNCE_CAPABILITIES, message, sizeof message, NULL, 0);
+}
+
+static gboolean selections(struct vireo_clipboard *c)
+{
+    return vireo_clipboard_can(c, VD_AGENT_CAP_CLIPBOARD_SELECTION);
+}
+
+/* Selection, if the agent knows them, and then `n` words. */
+static gsize put_head(struct vireo_clipboard *c, guint8 *out, guint selection, const guint32 *words,
+                      guint n)
+{
+    gsize len = 0;
+    if (selections(c)) {
+        memset(out, 0, 4);
+        out[0] = (guint8)selection;
+        len = 4;
+    }
+    for (guint i = 0; i < n; i++, len += 4) {
+        guint32 v = GUINT32_TO_LE(words[i]);
+        memcpy(out + len, &v, 4);
+    }
+    return len;
+}
+
+static void tell_guest(struct vireo_clipboard *c, guint32 type, guint selection,
+                       const guint32 *words, guint n)
+{
+    guint8 message[4 + 4 * 40];
+    if (!vireo_clipboard_can(c, VD_AGENT_CAP_CLIPBOARD_BY_DEMAND) || (selection && !selections(c)))
+        return;
+    gsize len = put_head(c, message, selection, words, MIN(n, 40u));
+    vireo_clipboard_send(c, type, message, len, NULL, 0);
+}
+
+/* The guest hears that a viewer owns the selection. */
+static void grab_guest(struct vireo_clipboard *c, guint selection)
+{
+    struct selection *s = &c->selections[selection];
+    guint32 words[32], n = 0;
+    gboolean serials = vireo_clipboard_can(c, VD_AGENT_CAP_CLIPBOARD_GRAB_SERIAL);
+    if (serials)
+        words[n++] = s->serial;
+    guint first = n;
+    for (guint i = 0; s->mimes[i] && n < G_N_ELEMENTS(words); i++) {
+        guint32 type = vireo_type_of(s->mimes[i]);
+        gboolean known = type == VD_AGENT_CLIPBOARD_NONE;
+        for (guint k = first; k < n; k++)
+            known |= words[k] == type;
+        if (!known)
+            words[n++] = type;
+    }
+    if (n == first || !c->announced)
+        return;
+    s->serial++;
+    tell_guest(c, VD_AGENT_CLIPBOARD_GRAB, selection, words, n);
+}
+
+static void answer_guest(struct vireo_clipboard *c, guint selection, guint32 type, const void *data,
+                         gsize len)
+{
+    guint8 head[8];
+    if (!vireo_clipboard_can(c, VD_AGENT_CAP_CLIPBOARD_BY_DEMAND))
+        return;
+    gsize n = put_head(c, head, selection, &type, 1);
+    vireo_clipboard_send(c, VD_AGENT_CLIPBOARD, head, n, data, len);
+}
+
+/* ---- to viewers ---- */
+
+static void tell_viewers(struct vireo_clipboard *c, GDBusConnection *but, const char *method,
+                         GVariant *args)
+{
+    g_autoptr(GVariant) keep = g_variant_ref_sink(args);
+    for (guint i = 0; i < c->viewers->len; i++) {
+        GDBusConnection *v = g_ptr_array_index(c->viewers, i);
+        if (v != but && c->ops->is_viewer(c->ctx, v))
+            g_dbus_connection_call(v, NULL, CLIPBOARD_PATH, CLIPBOARD_INTERFACE, method, keep, NULL,
+                                   G_DBUS_CALL_FLAGS_NONE, VIEWER_ANSWER_MS, NULL, NULL, NULL);
+    }
+}
+
+static void tell_grab(struct vireo_clipboard *c, guint selection, GDBusConnection *but)
+{
+    struct selection *s = &c->selections[selection];
+    tell_viewers(c, but, "Grab",
+                 g_variant_new("(uu^as)", selection, s->serial, (const char *const *)s->mimes));
+}
+
+static void refuse(GDBusMethodInvocation *call, const char *code, const char *text)
+{
+    g_autofree char *name = g_strconcat("org.vireo.Error.", code, NULL);
+    g_dbus_method_invocation_return_dbus_error(call, name, text);
+}
+
+/* ---- requests of viewers to the guest ---- */
+
+static void end_request(struct request *r, const char *mime, const guint8 *data, gsize len)
+{
+    if (mime)
+        g_dbus_method_invocation_return_value(
+            r->call, g_variant_new("(s@ay)", mime,
+                                   g_variant_new_fixed_array(G_VARIANT_TYPE_BYTE, data, len, 1)));
+    else
+        refuse(r->call, "NotFound", "The guest did not give what was copied there.");
+    g_free(r);
+}
+
+static void end_requests(struct selection *s)
+{
+    struct request *r;
+    g_clear_handle_id(&s->timeout_id, g_source_remove);
+    while ((r = g_queue_pop_head(&s->requests)))
+        end_request(r, NULL, NULL, 0);
+}
+
+static gboolean on_silent(gpointer data)
+{
+    struct selection *s = data;
+    s->timeout_id = 0;
+    end_requests(s);
+    return G_SOURCE_REMOVE;
+}
+
+static void watch_answer(struct selection *s)
+{
+    g_clear_handle_id(&s->timeout_id, g_source_remove);
+    if (!g_queue_is_empty(&s->requests))
+        s->timeout_id = g_timeout_add_seconds(GUEST_ANSWER_S, on_silent, s);
+}
+
+static void ask_guest(struct vireo_clipboard *c, guint selection, guint32 type,
+                      GDBusMethodInvocation *call)
+{
+    struct selection *s = &c->selections[selection];
+    if (g_queue_get_length(&s->requests) >= MAX_REQUESTS) {
+        refuse(call, "Busy", "The guest is being asked for its clipboard already.");
+        return;
+    }
+    struct request *r = g_new0(struct request, 1);
+    r->call = call;
+    r->type = type;
+    gboolean asked = FALSE;
+    for (GList *l = s->requests.head; l; l = l->next)
+        asked |= ((struct request *)l->data)->type == type;
+    g_queue_push_tail(&s->requests, r);
+    if (!asked)
+        tell_guest(c, VD_AGENT_CLIPBOARD_REQUEST, selection, &type, 1);
+    if (!s->timeout_id)
+        watch_answer(s);
+}
+
+/* Content came: everybody who waits for that type gets it. NONE: there is nothing. */
+static void on_content(struct vireo_clipboard *c, const guint8 *data, gsize len)
+{
+    guint8 selection;
+    guint32 type;
+    gsize at;
+    if (!vdagent_read_content(data, len, selections(c), &selection, &type, &at))
+        return;
+    struct selection *s = &c->selections[selection];
+    const char *mime = c->policy.from_guest ? vireo_mime_of(type) : NULL;
+    for (GList *l = s->requests.head, *next; l; l = next) {
+        struct request *r = l->data;
+        next = l->next;
+        if (r->type != type && type != VD_AGENT_CLIPBOARD_NONE)
+            continue;
+        g_queue_delete_link(&s->requests, l);
+        end_request(r, mime, data + at, len - at);
+    }
+    watch_answer(s);
+}
+
+/* ---- owners ---- */
+
+static void disown(struct vireo_clipboard *c, guint selection)
+{
+    struct selection *s = &c->selections[selection];
+    end_requests(s);
+    g_cancellable_cancel(s->answer);
+    g_clear_object(&s->answer);
+    g_clear_object(&s->viewer);
+    g_clear_pointer(&s->mimes, g_strfreev);
+    s->owner = OWNER_NONE;
+}
+
+static void own_by_guest(struct vireo_clipboard *c, guint selection, GStrv mimes)
+{
+    struct selection *s = &c->selections[selection];
+    disown(c, selection);
+    s->owner = OWNER_GUEST;
+    s->mimes = mimes;
+    tell_grab(c, selection, NULL);
+}
+
+static void release(struct vireo_clipboard *c, guint selection)
+{
+    struct selection *s = &c->selections[selection];
+    GDBusConnection *from = s->viewer ? g_object_ref(s->viewer) : NULL;
+    if (s->owner == OWNER_VIEWER)
+        tell_guest(c, VD_AGENT_CLIPBOARD_RELEASE, selection, NULL, 0);
+    if (s->owner != OWNER_NONE)
+        tell_viewers(c, from, "Release", g_variant_new("(u)", selection));
+    disown(c, selection);
+    g_clear_object(&from);
+}
+
+/* ---- what the guest says ---- */
+
+static void on_grab(struct vireo_clipboard *c, const guint8 *data, gsize len)
+{
+    struct vdagent_grab g;
+    gboolean serials = vireo_clipboard_can(c, VD_AGENT_CAP_CLIPBOARD_GRAB_SERIAL);
+    if (!c->policy.from_guest || !vdagent_read_grab(data, len, selections(c), serials, &g))
+        return;
+    struct selection *s = &c->selections[g.selection];
+    /* Both sides grabbed at once: what the person did last on the host counts. */
+    if (serials && g.serial < s->serial)
+        return;
+    s->serial = serials ? g.serial + 1 : s->serial + 1;
+    GStrv mimes = vireo_mimes_of(g.types, g.n);
+    if (*mimes)
+        own_by_guest(c, g.selection, mimes);
+    else
+        g_strfreev(mimes);
+}
+
+static void on_release(struct vireo_clipboard *c, const guint8 *data, gsize len)
+{
+    guint selection = selections(c) && len ? data[0] : 0;
+    if (selection < SELECTIONS && c->selections[selection].owner == OWNER_GUEST)
+        release(c, selection);
+}
+
+struct answer {
+    struct vireo_clipboard *c;
+    GCancellable *cancellable;
+    guint selection;
+    guint32 type;
+};
+
+static void on_viewer_content(GObject *source, GAsyncResult *result, gpointer data)
+{
+    g_autofree struct answer *a = data;
+    g_autoptr(GCancellable) cancellable = a->cancellable;
+    g_autoptr(GError) error = NULL;
+    g_autoptr(GVariant) reply =
+        g_dbus_connection_call_finish(G_DBUS_CONNECTION(source), result, &error);
+    if (g_cancellable_is_cancelled(cancellable))
+        return; /* the clipboard may be gone */
+    gsize len = 0;
+    const void *bytes = NULL;
+    const char *mime = "";
+    g_autoptr(GVariant) content = NULL;
+    if (reply) {
+        g_variant_get(reply, "(&s@ay)", &mime, &content);
+        bytes = g_variant_get_fixed_array(content, &len, 1);
+    }
+    g_clear_object(&a->c->selections[a->selection].answer);
+    if (len > VDAGENT_MAX_DATA)
+        a->c->ops->message(a->c->ctx, "What was copied is too large to be pasted into the guest. "
+                                      "Send it as a file.");
+    if (!reply || len > VDAGENT_MAX_DATA || vireo_type_of(mime) != a->type)
+        answer_guest(a->c, a->selection, VD_AGENT_CLIPBOARD_NONE, NULL, 0);
+    else
+        answer_guest(a->c, a->selection, a->type, bytes, len);
+}
+
+/* Somebody in the guest pastes. */
+static void on_request(struct vireo_clipboard *c, const guint8 *data, gsize len)
+{
+    guint8 selection;
+    guint32 type;
+    gsize at;
+    if (!vdagent_read_content(data, len, selections(c), &selection, &type, &at))
+        return;
+    struct selection *s = &c->selections[selection];
+    const char *mime = vireo_mime_of(type);
+    /* One question at a time: who asks more gets nothing. */
+    if (!mime || s->owner != OWNER_VIEWER || s->answer || !c->policy.to_guest) {
+        answer_guest(c, selection, VD_AGENT_CLIPBOARD_NONE, NULL, 0);
+        return;
+    }
+    struct answer *a = g_new0(struct answer, 1);
+    s->answer = g_cancellable_new();
+    *a = (struct answer){c, g_object_ref(s->answer), selection, type};
+    const char *const mimes[] = {mime, NULL};
+    g_dbus_connection_call(s->viewer, NULL, CLIPBOARD_PATH, CLIPBOARD_INTERFACE, "Request",
+                           g_variant_new("(u^as)", (guint)selection, mimes),
+                           G_VARIANT_TYPE("(say)"), G_DBUS_CALL_FLAGS_NONE, VIEWER_ANSWER_MS,
+                           s->answer, on_viewer_content, a);
+}
+
+static void send_size(struct vireo_clipboard *c);
+
+/* An agent of a session is there, perhaps a new one: it hears who owns what. */
+static void on_caps(struct vireo_clipboard *c, const guint8 *data, gsize len)
+{
+    bool request;
+    guint32 caps;
+    if (!vdagent_read_caps(data, len, &request, &caps))
+        return;
+    c->caps = caps;
+    c->announced = TRUE;
+    if (request)
+        send_caps(c, FALSE);
+    gint32 max = GINT32_TO_LE(VDAGENT_MAX_DATA);
+    if (vireo_clipboard_can(c, VD_AGENT_CAP_MAX_CLIPBOARD))
+        vireo_clipboard_send(c, VD_AGENT_MAX_CLIPBOARD, &max, sizeof max, NULL, 0);
+    for (guint i = 0; i < SELECTIONS; i++)
+        if (c->selections[i].owner == OWNER_VIEWER && c->policy.to_guest)
+            grab_guest(c, i);
+    send_size(c);
+    c->ops->changed(c->ctx);
+}
+
+static void on_message(void *ctx, uint32_t type, const uint8_t *data, size_t len)
+{
+    struct vireo_clipboard *c = ctx;
+    guint32 id, result;
+    guint64 space;
+    switch (type) {
+    case VD_AGENT_ANNOUNCE_CAPABILITIES: on_caps(c, data, len); break;
+    case VD_AGENT_CLIPBOARD_GRAB: on_grab(c, data, len); break;
+    case VD_AGENT_CLIPBOARD_RELEASE: on_release(c, data, len); break;
+    case VD_AGENT_CLIPBOARD_REQUEST: on_request(c, data, len); break;
+    case VD_AGENT_CLIPBOARD: on_content(c, data, len); break;
+    case VD_AGENT_FILE_XFER_STATUS:
+        if (vdagent_read_status(data, len, &id, &result, &space))
+            vireo_transfers_status(c->files, id, result, space);
+        break;
+    default: break;
+    }
+}
+
+static void on_progress(void *ctx, size_t have, size_t total)
+{
+    struct vireo_clipboard *c = ctx;
+    /* It moves: patience with whom waits for it. Which selection it is, is not looked at. */
+    for (guint i = 0; i < SELECTIONS; i++)
+        if (c->selections[i].timeout_id && (have == total || have % (1 << 20) < VDAGENT_CHUNK))
+            watch_answer(&c->selections[i]);
+}
+
+static void on_too_long(void *ctx, uint32_t type, const uint8_t *data, size_t have, uint32_t len)
+{
+    struct vireo_clipboard *c = ctx;
+    guint8 selection;
+    guint32 what;
+    gsize at;
+    if (type != VD_AGENT_CLIPBOARD ||
+        !vdagent_read_content(data, have, selections(c), &selection, &what, &at))
+        return;
+    end_requests(&c->selections[selection]);
+    c->ops->message(c->ctx, "What was copied in the guest is too large to be pasted.");
+}
+
+static const struct vdagent_wire_ops wire_ops = {on_message, on_progress, on_too_long};
+
+/* ---- the stream ---- */
+
+static gboolean on_data(gpointer ctx, const guint8 *bytes, gsize len)
+{
+    struct vireo_clipboard *c = ctx;
+    if (vdagent_wire_feed(c->wire, bytes, len))
+        return TRUE;
+    LOG_GUEST("clipboard", "the guest's agent broke its protocol; it is disconnected");
+    return FALSE;
+}
+
+static void on_drained(gpointer ctx)
+{
+    struct vireo_clipboard *c = ctx;
+    vireo_transfers_pump(c->files);
+}
+
+static void on_closed(gpointer ctx)
+{
+    struct vireo_clipboard *c = ctx;
+    vireo_clipboard_detach(c);
+    c->ops->closed(c->ctx);
+}
+
+static const struct vireo_stream_ops stream_ops = {on_data, on_drained, on_closed};
+
+void vireo_clipboard_attach(struct vireo_clipboard *c, int fd)
+{
+    vireo_clipboard_detach(c);
+    c->wire = vdagent_wire_new(&wire_ops, c);
+    c->stream = vireo_stream_new(fd, &stream_ops, c);
+    for (guint i = 0; i < SELECTIONS; i++)
+        c->selections[i].serial = 0;
+    send_caps(c, TRUE); /* also what makes vdagentd begin anew */
+}
+
+void vireo_clipboard_detach(struct vireo_clipboard *c)
+{
+    if (!c->stream)
+        return;
+    g_clear_pointer(&c->stream, vireo_stream_free);
+    g_clear_pointer(&c->wire, vdagent_wire_free);
+    c->announced = FALSE;
+    c->caps = 0;
+    for (guint i = 0; i < SELECTIONS; i++) {
+        if (c->selections[i].owner == OWNER_GUEST)
+            release(c, i);
+        g_cancellable_cancel(c->selections[i].answer);
+        g_clear_object(&c->selections[i].answer);
+    }
+    vireo_transfers_fail_all(c->files, "The guest's agent is gone.");
+    c->ops->changed(c->ctx);
+}
+
+gboolean vireo_clipboard_ready(struct vireo_clipboard *c)
+{
+    return c->announced;
+}
+
+/* ---- the screen ---- */
+
+static void send_size(struct vireo_clipboard *c)
+{
+    struct {
+        VDAgentMonitorsConfig head;
+        VDAgentMonConfig monitor;
+        VDAgentMonitorMM mm;
+    } __attribute__((packed)) m = {0};
+    if (!c->width || !c->height || !vireo_clipboard_can(c, VD_AGENT_CAP_MONITORS_CONFIG))
+        return;
+    gboolean mm = c->width_mm && c->height_mm;
+    m.head.num_of_monitors = GUINT32_TO_LE(1u);
+    m.head.flags = GUINT32_TO_LE(mm ? (guint32)VD_AGENT_CONFIG_MONITORS_FLAG_PHYSICAL_SIZE : 0u);
+    m.monitor.width = GUINT32_TO_LE(c->width);
+    m.monitor.height = GUINT32_TO_LE(c->height);
+    m.monitor.depth = GUINT32_TO_LE(32u);
+    m.mm.width = GUINT16_TO_LE((guint16)c->width_mm);
+    m.mm.height = GUINT16_TO_LE((guint16)c->height_mm);
+    vireo_clipboard_send(c, VD_AGENT_MONITORS_CONFIG, &m, sizeof m - (mm ? 0 : sizeof m.mm), NULL,
+                         0);
+}
+
+static gboolean on_size_time(gpointer data)
+{
+    struct vireo_clipboard *c = data;
+    c->size_id = 0;
+    send_size(c);
+    return G_SOURCE_REMOVE;
+}
+
+void vireo_clipboard_set_size(struct vireo_clipboard *c, guint width, guint height, guint width_mm,
+                              guint height_mm)
+{
+    c->width = width;
+    c->height = height;
+    c->width_mm = MIN(width_mm, 65535u);
+    c->height_mm = MIN(height_mm, 65535u);
+    g_clear_handle_id(&c->size_id, g_source_remove);
+    c->size_id = g_timeout_add(SIZE_MS, on_size_time, c);
+}
+
+/* ---- D-Bus ---- */
+
+/* FALSE: answered with an error. */
+static gboolean check(struct vireo_clipboard *c, GDBusMethodInvocation *call, guint selection)
+{
+    if (selection >= SELECTIONS) {
+        refuse(call, "Invalid", "There is no such selection.");
+        return FALSE;
+    }
+    if (!c->ops->is_viewer(c->ctx, g_dbus_method_invocation_get_connection(call))) {
+        refuse(call, "State", "The enhanced session is not connected.");
+        return FALSE;
+    }
+    return TRUE;
+}
+
+static gboolean handle_register(VireoDisplayClipboard *skeleton, GDBusMethodInvocation *call,
+                                struct vireo_clipboard *c)
+{
+    GDBusConnection *v = g_dbus_method_invocation_get_connection(call);
+    if (!check(c, call, 0))
+        return TRUE;
+    if (!g_ptr_array_find(c->viewers, v, NULL))
+        g_ptr_array_add(c->viewers, g_object_ref(v));
+    vireo_display_clipboard_complete_register(skeleton, call);
+    for (guint i = 0; i < SELECTIONS; i++)
+        if (c->selections[i].owner != OWNER_NONE && c->selections[i].viewer != v)
+            g_dbus_connection_call(v, NULL, CLIPBOARD_PATH, CLIPBOARD_INTERFACE, "Grab",
+                                   g_variant_new("(uu^as)", i, c->selections[i].serial,
+                                                 (const char *const *)c->selections[i].mimes),
+                                   NULL, G_DBUS_CALL_FLAGS_NONE, VIEWER_ANSWER_MS, NULL, NULL,
+                                   NULL);
+    return TRUE;
+}
+
+static gboolean handle_unregister(VireoDisplayClipboard *skeleton, GDBusMethodInvocation *call,
+                                  struct vireo_clipboard *c)
+{
+    vireo_clipboard_drop(c, g_dbus_method_invocation_get_connection(call));
+    vireo_display_clipboard_complete_unregister(skeleton, call);
+    return TRUE;
+}
+
+static gboolean handle_grab(VireoDisplayClipboard *skeleton, GDBusMethodInvocation *call,
+                            guint selection, guint serial, const char *const *mimes,
+                            struct vireo_clipboard *c)
+{
+    GDBusConnection *v = g_dbus_method_invocation_get_connection(call);
+    if (!check(c, call, selection))
+        return TRUE;
+    if (!c->policy.to_guest) {
+        refuse(call, "Denied", "This machine's settings keep the clipboard from the guest.");
+        return TRUE;
+    }
+    struct selection *s = &c->selections[selection];
+    disown(c, selection);
+    s->owner = OWNER_VIEWER;
+    s->viewer = g_object_ref(v);
+    s->mimes = g_strdupv((char **)mimes);
+    vireo_display_clipboard_complete_grab(skeleton, call);
+    grab_guest(c, selection);
+    tell_grab(c, selection, v);
+    return TRUE;
+}
+
+static gboolean handle_release(VireoDisplayClipboard *skeleton, GDBusMethodInvocation *call,
+                               guint selection, struct vireo_clipboard *c)
+{
+    if (!check(c, call, selection))
+        return TRUE;
+    if (c->selections[selection].viewer == g_dbus_method_invocation_get_connection(call))
+        release(c, selection);
+    vireo_display_clipboard_complete_release(skeleton, call);
+    return TRUE;
+}
+
+static void on_forwarded(GObject *source, GAsyncResult *result, gpointer data)
+{
+    GDBusMethodInvocation *call = data;
+    g_autoptr(GError) error = NULL;
+    GVariant *reply = g_dbus_connection_call_finish(G_DBUS_CONNECTION(source), result, &error);
+    if (reply) {
+        g_dbus_method_invocation_return_value(call, reply);
+        g_variant_unref(reply);
+    } else {
+        refuse(call, "NotFound", "What was copied is not there any more.");
+    }
+}
+
+static gboolean handle_request(VireoDisplayClipboard *skeleton, GDBusMethodInvocation *call,
+                               guint selection, const char *const *mimes, struct vireo_clipboard *c)
+{
+    if (!check(c, call, selection))
+        return TRUE;
+    struct selection *s = &c->selections[selection];
+    const char *mime = NULL;
+    for (guint i = 0; mimes[i] && s->mimes && !mime; i++) {
+        guint32 type = vireo_type_of(mimes[i]);
+        for (guint k = 0; s->mimes[k] && !mime && type != VD_AGENT_CLIPBOARD_NONE; k++)
+            if (vireo_type_of(s->mimes[k]) == type)
+                mime = s->mimes[k];
+    }
+    if (!mime)
+        refuse(call, "NotFound", "Nothing of that kind was copied.");
+    else if (s->owner == OWNER_GUEST)
+        ask_guest(c, selection, vireo_type_of(mime), call);
+    else
+        g_dbus_connection_call(
+            s->viewer, NULL, CLIPBOARD_PATH, CLIPBOARD_INTERFACE, "Request",
+            g_variant_new("(u^as)", selection, ((const char *const[]){mime, NULL})),
+            G_VARIANT_TYPE("(say)"), G_DBUS_CALL_FLAGS_NONE, VIEWER_ANSWER_MS, NULL, on_forwarded,
+            call);
+    return TRUE;
+}
+
+GDBusInterfaceSkeleton *vireo_clipboard_skeleton(struct vireo_clipboard *c)
+{
+    return G_DBUS_INTERFACE_SKELETON(c->skeleton);
+}
+
+void vireo_clipboard_drop(struct vireo_clipboard *c, GDBusConnection *connection)
+{
+    for (guint i = 0; i < SELECTIONS; i++)
+        if (c->selections[i].viewer == connection)
+            release(c, i);
+    g_ptr_array_remove(c->viewers, connection);
+}
+
+void vireo_clipboard_set_policy(struct vireo_clipboard *c, struct vireo_clipboard_policy policy)
+{
+    c->policy = policy;
+    for (guint i = 0; i < SELECTIONS; i++) {
+        enum owner o = c->selections[i].owner;
+        if ((o == OWNER_GUEST && !policy.from_guest) || (o == OWNER_VIEWER && !policy.to_guest))
+            release(c, i);
+    }
+    if (!policy.files)
+        vireo_transfers_fail_all(c->files, "This machine's settings keep files from the guest.");
+}
+
+guint vireo_clipboard_send_file(struct vireo_clipboard *c, int fd, const char *name, GError **error)
+{
+    return vireo_transfers_send(c->files, fd, name, error);
+}
+
+void vireo_clipboard_cancel_file(struct vireo_clipboard *c, guint id)
+{
+    vireo_transfers_cancel(c->files, id);
+}
+
+/* ---- begin and end ---- */
+
+struct vireo_clipboard *vireo_clipboard_new(const struct vireo_clipboard_ops *ops, gpointer ctx)
+{
+    static const char *const interfaces[] = {NULL};
+    struct vireo_clipboard *c = g_new0(struct vireo_clipboard, 1);
+    c->ops = ops;
+    c->ctx = ctx;
+    c->viewers = g_ptr_array_new_with_free_func(g_object_unref);
+    c->files = vireo_transfers_new(c);
+    c->skeleton = vireo_display_clipboard_skeleton_new();
+    vireo_display_clipboard_set_interfaces(c->skeleton, interfaces);
+    g_signal_connect(c->skeleton, "handle-register", G_CALLBACK(handle_register), c);
+    g_signal_connect(c->skeleton, "handle-unregister", G_CALLBACK(handle_unregister), c);
+    g_signal_connect(c->skeleton, "handle-grab", G_CALLBACK(handle_grab), c);
+    g_signal_connect(c->skeleton, "handle-release", G_CALLBACK(handle_release), c);
+    g_signal_connect(c->skeleton, "handle-request", G_CALLBACK(handle_request), c);
+    return c;
+}
+
+void vireo_clipboard_free(struct vireo_clipboard *c)
+{
+    g_ptr_array_set_size(c->viewers, 0);
+    vireo_clipboard_detach(c);
+    for (guint i = 0; i < SELECTIONS; i++)
+        disown(c, i);
+    g_clear_handle_id(&c->size_id, g_source_remove);
+    vireo_transfers_free(c->files);
+    g_signal_handlers_disconnect_by_data(c->skeleton, c);
+    g_object_unref(c->skeleton);
+    g_ptr_array_unref(c->viewers);
+    g_free(c);
+}

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The clipboard between viewers and the guest's SPICE agent, and what else goes by that agent:
+ * files and the screen's size. Content moves only when somebody pastes. One owner a selection: the
+ * guest, or one viewer; a viewer is a connection that serves org.qemu.Display1.Clipboard and
+ * registered. What the guest says is hostile; what it sends is bounded by vdagent-wire.h. Thread:
+ * the main loop's.
+ */
+#pragma once
+
+#include <gio/gio.h>
+
+struct vireo_clipboard;
+
+struct vireo_clipboard_ops {
+    /* Whether the connection is an enhanced console. */
+    gboolean (*is_viewer)(gpointer ctx, GDBusConnection *c);
+    /* The stream is gone. */
+    void (*closed)(gpointer ctx);
+    /* What the agent can, or whether it is there, changed. */
+    void (*changed)(gpointer ctx);
+    void (*message)(gpointer ctx, const char *text);
+    void (*transfer)(gpointer ctx, guint id, guint64 done, guint64 total, const char *state,
+                     const char *text);
+};
+
+struct vireo_clipboard_policy {
+    gboolean to_guest, from_guest, files;
+};
+
+struct vireo_clipboard *vireo_clipboard_new(const struct vireo_clipboard_ops *ops, gpointer ctx);
+void vireo_clipboard_free(struct vireo_clipboard *c);
+/* org.qemu.Display1.Clipboard, to be exported on viewers' connections. */
+GDBusInterfaceSkeleton *vireo_clipboard_skeleton(struct vireo_clipboard *c);
+
+/* The guest's stream; fd is taken. */
+void vireo_clipboard_attach(struct vireo_clipboard *c, int fd);
+void vireo_clipboard_detach(struct vireo_clipboard *c);
+/* The agent of a desktop's session is there. */
+gboolean vireo_clipboard_ready(struct vireo_clipboard *c);
+
+void vireo_clipboard_set_policy(struct vireo_clipboard *c, struct vireo_clipboard_policy policy);
+/* The connection is no viewer any more. */
+void vireo_clipboard_drop(struct vireo_clipboard *c, GDBusConnection *connection);
+
+/* The size that the guest's screen shall have; sent again to each new agent. */
+void vireo_clipboard_set_size(struct vireo_clipboard *c, guint width, guint height, guint width_mm,
+                              guint height_mm);
+
+/* Sends a file's content; fd is taken. 0 with *error set on failure. */
+guint vireo_clipboard_send_file(struct vireo_clipboard *c, int fd, const char *name,
+                                GError **error);
+void vireo_clipboard_cancel_file(struct vireo_clipboard *c, guint id);
