@@ -36,7 +36,8 @@ static const char *state_of(gboolean offered, gboolean allowed, gboolean on)
 static GVariant *services_now(VireoSession *self)
 {
     const gboolean *p = self->policy;
-    gboolean agent = offers(self, AGENT_VDAGENT), on = vireo_clipboard_ready(self->clipboard);
+    gboolean agent = offers(self, AGENT_VDAGENT);
+    gboolean on = has_viewer(self) && vireo_clipboard_ready(self->clipboard);
     gboolean clipboard = p[VIREO_POLICY_CLIPBOARD_TO_GUEST] || p[VIREO_POLICY_CLIPBOARD_FROM_GUEST];
     GVariantBuilder b;
     g_variant_builder_init(&b, G_VARIANT_TYPE("a{ss}"));
@@ -109,7 +110,9 @@ static void apply(VireoSession *self)
                                        self->policy[VIREO_POLICY_CLIPBOARD_FROM_GUEST],
                                        self->policy[VIREO_POLICY_FILES]};
     vireo_clipboard_set_policy(self->clipboard, p);
-    want(self, AGENT_VDAGENT, anybody);
+    /* Open also while nobody looks: the guest tells only once what it has copied, and a viewer that
+     * comes later shall find it. What it is goes to viewers alone. */
+    want(self, AGENT_VDAGENT, self->enabled);
     want(self, AGENT_PLAYBACK,
          anybody && self->policy[VIREO_POLICY_SOUND] && vireo_audio_wanted(self->audio, FALSE));
     want(self, AGENT_RECORD,
@@ -126,7 +129,7 @@ static gboolean on_update(gpointer data)
     apply(self);
     tell_state(self);
     /* What failed is tried again, what was asked for long ago given up. */
-    if (self->hello && has_viewer(self))
+    if (self->hello)
         self->update_id = g_timeout_add(LOOK_AGAIN_MS, on_update, self);
     return G_SOURCE_REMOVE;
 }
