@@ -10,7 +10,7 @@
 #include "core/vsp/netvsp.h"
 #include "core/vsp/storvsp.h"
 
-enum { VM_PROVIDERS = 32, VM_NETS = VM_MAX_ADAPTERS };
+enum { VM_PROVIDERS = 40, VM_NETS = VM_MAX_ADAPTERS };
 
 struct vm_lun {
     bool used, dvd, read_only;
@@ -52,9 +52,11 @@ struct vm {
     void (*stopped)(void *ctx);
     void *stopped_ctx;
 
-    struct vga *vga; /* generation 1 with a BIOS, else NULL */
+    struct vga *vga; /* generation 1 with a BIOS, else NULL, as the next */
+    struct ide *ide;
 
-    struct vm_lun luns[VM_LUNS];
+    /* SCSI units, then IDE places: the same disks on VMBus and on the emulated controller. */
+    struct vm_lun luns[VM_PLACES];
     struct vm_net nets[VM_NETS];
 };
 

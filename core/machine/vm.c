@@ -357,9 +357,9 @@ static void make_devices(struct vm_call *call)
 {
     struct vm *v = call->v;
     const struct vm_config *c = call->arg;
-    call->ok = make_screen(v, c, call->e) && vm_disks_make(v, c, call->e) &&
-               vm_nets_make(v, c, call->e) && make_services(v, c, call->e) &&
-               vm_guest_make(v, c, call->e);
+    call->ok = (!vm_is_pc(c) || vm_pc_make(v, c, call->e)) && make_screen(v, c, call->e) &&
+               vm_disks_make(v, c, call->e) && vm_nets_make(v, c, call->e) &&
+               make_services(v, c, call->e) && vm_guest_make(v, c, call->e);
 }
 
 static bool vm_build(struct vm *v, const struct vm_params *p, err *e)
@@ -383,7 +383,6 @@ static bool vm_build(struct vm *v, const struct vm_params *p, err *e)
     }
     /* From here on the machine's end is the bus's and the providers' end. */
     return machine_add_device(v->machine, (struct device){&bus_ops, v}, e) &&
-           (!vm_is_pc(c) || vm_pc_make(v, c, e)) &&
            vm_call(v, make_devices, (void *)(uintptr_t)c, e);
 }
 

@@ -21,7 +21,7 @@
 #include "core/vsp/console.h"
 #include "core/vsp/integration.h"
 
-enum { VM_ID_LEN = 24, VM_LUNS = 64 };
+enum { VM_ID_LEN = 24, VM_LUNS = 64, VM_IDE = 4, VM_PLACES = VM_LUNS + VM_IDE };
 
 /* What a machine of generation 1 needs beside its disks: the opener is asked for these paths. */
 #define VM_FIRMWARE_BIOS "/usr/share/seabios/bios-256k.bin"
@@ -79,7 +79,7 @@ bool vm_restore(struct vm *v, const struct state_reader *r, err *e);
 /* ---- disks ---- */
 
 struct vm_disk_info {
-    char id[VM_ID_LEN]; /* "scsi0:3" */
+    char id[VM_ID_LEN]; /* "scsi0:3", "ide1:0" */
     unsigned lun;
     bool dvd, read_only, medium;
     uint64_t size;

@@ -1,5 +1,10 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* A machine's disks and drives: one synthetic SCSI controller with 64 places. */
+/*
+ * A machine's disks and drives: one synthetic SCSI controller with 64 places, and on generation 1
+ * four IDE places. An IDE disk is on the emulated controller, for the BIOS, and on a VMBus channel
+ * of its own, for drivers: the same storage. DVD drives are on the emulated controller alone, as in
+ * Hyper-V.
+ */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,6 +13,7 @@
 
 #include "core/base/bytes.h"
 #include "core/base/cleanup.h"
+#include "core/chipset/ide.h"
 #include "core/machine/vm-int.h"
 
 /* The controller's instance: the same in every machine, as in Hyper-V. */
@@ -15,7 +21,11 @@ static const struct guid controller = GUID(0xa3d6d5f2, 0x7c1e, 0x4b58, 0x8a4f, 0
 
 static void lun_id(unsigned lun, char id[VM_ID_LEN])
 {
-    snprintf(id, VM_ID_LEN, "scsi0:%u", lun);
+    unsigned place = lun - VM_LUNS;
+    if (lun < VM_LUNS)
+        snprintf(id, VM_ID_LEN, "scsi0:%u", lun);
+    else
+        snprintf(id, VM_ID_LEN, "ide%u:%u", place / 2, place % 2);
 }
 
 /* Raw only where the name does not say otherwise: a raw disk's content is the guest's, and must not
@@ -68,8 +78,51 @@ static void lun_clear(struct vm_lun *l)
     *l = (struct vm_lun){0};
 }
 
+/* ---- IDE ---- */
+
+/* The VMBus side of an IDE disk: Linux takes the unit from bytes 4 and 5 of the instance. */
+static bool attach_channel(struct vm *v, unsigned place, struct vm_lun *l, err *e)
+{
+    struct guid id = GUID(0, 0, 0x8899, 0, 0);
+    id.b[0] = (uint8_t)(place / 2);
+    id.b[4] = (uint8_t)(place % 2);
+    struct storvsp_params p = {
+        .bus = v->bus, .instance = id, .number = 1 + place, .ide = true, .ide_place = place};
+    struct storvsp *s = storvsp_new(&p, e);
+    if (!s)
+        return false;
+    return vm_provider_add(v, storvsp_as_device(s), e) && storvsp_attach(s, 0, l->unit, e);
+}
+
+static bool attach_ide(struct vm *v, unsigned place, struct vm_lun *l, err *e)
+{
+    struct scsi_lun_params p = {.kind = l->dvd ? SCSI_DVD : SCSI_DISK,
+                                .disk = l->disk,
+                                .id = device_id(v, VM_LUNS + place, l->disk),
+                                .ejected = ejected,
+                                .ctx = v};
+    char serial[21];
+    l->unit = scsi_lun_new(&p, e);
+    if (!l->unit)
+        return false;
+    if (l->dvd) {
+        ide_attach_dvd(v->ide, place, l->unit);
+        return true;
+    }
+    if (!attach_channel(v, place, l, e)) {
+        scsi_lun_free(l->unit);
+        return false;
+    }
+    for (unsigned i = 0; i < 10; i++)
+        snprintf(serial + i * 2, 3, "%02X", p.id.b[i]);
+    ide_attach_disk(v->ide, place, l->disk, serial);
+    return true;
+}
+
 static bool attach(struct vm *v, unsigned lun, struct vm_lun *l, err *e)
 {
+    if (lun >= VM_LUNS)
+        return attach_ide(v, lun - VM_LUNS, l, e);
     struct scsi_lun_params p = {.kind = l->dvd ? SCSI_DVD : SCSI_DISK,
                                 .disk = l->disk,
                                 .id = device_id(v, lun, l->disk),
@@ -116,9 +169,10 @@ bool vm_disks_make(struct vm *v, const struct vm_config *c, err *e)
         const struct vm_disk *d = &c->disks[i];
         struct vm_disk_request r = {
             .path = d->path, .dvd = d->media == VM_MEDIA_DVD, .read_only = d->read_only};
-        if (d->slot >= VM_LUNS || v->luns[d->slot].used)
+        unsigned lun = d->bus == VM_BUS_IDE && v->ide ? VM_LUNS + d->slot : d->slot;
+        if (d->slot >= (lun == d->slot ? VM_LUNS : VM_IDE) || v->luns[lun].used)
             return err_set(e, ERR_INVALID, "disk %u has a place that is not there or taken", i);
-        if (!add_disk(v, &r, d->slot, e))
+        if (!add_disk(v, &r, lun, e))
             return false;
     }
     return true;
@@ -126,8 +180,11 @@ bool vm_disks_make(struct vm *v, const struct vm_config *c, err *e)
 
 void vm_disks_close(struct vm *v)
 {
-    for (unsigned i = 0; i < VM_LUNS; i++)
+    for (unsigned i = 0; i < VM_PLACES; i++) {
+        if (i >= VM_LUNS && v->luns[i].dvd) /* no controller's but ours */
+            scsi_lun_free(v->luns[i].unit);
         lun_clear(&v->luns[i]);
+    }
 }
 
 /* ---- hot add ---- */
@@ -194,7 +251,7 @@ static void wait_gone(struct leaving *l)
 
 static int find_lun(const struct vm *v, const char *id, bool dvd)
 {
-    for (unsigned i = 0; i < VM_LUNS; i++) {
+    for (unsigned i = 0; i < VM_PLACES; i++) {
         char name[VM_ID_LEN];
         lun_id(i, name);
         if (v->luns[i].used && !v->luns[i].leaving &&
@@ -218,6 +275,11 @@ static void do_remove(struct vm_call *c)
     int lun = find_lun(c->v, l->id, false);
     if (lun < 0) {
         c->ok = err_set(c->e, ERR_NOT_FOUND, "there is no disk \"%s\"", l->id);
+        return;
+    }
+    if (lun >= VM_LUNS) {
+        c->ok = err_set(c->e, ERR_STATE,
+                        "IDE disks and drives can be removed only while the machine is off");
         return;
     }
     l->lun = (unsigned)lun;
@@ -274,7 +336,9 @@ static void do_medium(struct vm_call *c)
         return;
     }
     lun->leaving = true;
-    c->ok = storvsp_set_medium(c->v->scsi, l->lun, l->fresh, medium_changed, l, c->e);
+    c->ok = n >= VM_LUNS
+                ? ide_set_medium(c->v->ide, l->lun - VM_LUNS, l->fresh, medium_changed, l, c->e)
+                : storvsp_set_medium(c->v->scsi, l->lun, l->fresh, medium_changed, l, c->e);
     if (!c->ok) {
         lun->leaving = false;
         if (l->fresh)
@@ -307,7 +371,7 @@ static void do_list(struct vm_call *c)
 {
     struct listing *l = c->arg;
     struct vm_disk_info *out = l->out;
-    for (unsigned i = 0; i < VM_LUNS && l->n < l->max; i++) {
+    for (unsigned i = 0; i < VM_PLACES && l->n < l->max; i++) {
         const struct vm_lun *u = &c->v->luns[i];
         struct vm_disk_info *o = &out[l->n];
         struct disk_info info = {0};
@@ -315,7 +379,7 @@ static void do_list(struct vm_call *c)
             continue;
         if (u->disk)
             disk_get_info(u->disk, &info);
-        *o = (struct vm_disk_info){.lun = i,
+        *o = (struct vm_disk_info){.lun = i < VM_LUNS ? i : i - VM_LUNS,
                                    .dvd = u->dvd,
                                    .read_only = u->read_only,
                                    .medium = u->disk != NULL,

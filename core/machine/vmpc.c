@@ -9,6 +9,9 @@
 #include "core/base/bytes.h"
 #include "core/base/cleanup.h"
 #include "core/chipset/fwcfg.h"
+#include "core/chipset/i8042.h"
+#include "core/chipset/ide.h"
+#include "core/chipset/layout.h"
 #include "core/chipset/piix4.h"
 #include "core/chipset/vga.h"
 #include "core/machine/vm-int.h"
@@ -104,8 +107,34 @@ static bool make_vga(struct vm *v, struct pci *bus, const struct vm_config *c, e
     return v->vga && machine_add_device(v->machine, vga_device(v->vga), e) && add_vga_bios(v, e);
 }
 
+static bool make_keyboard(struct vm *v, err *e)
+{
+    struct i8042 *k =
+        i8042_new(&(struct i8042_params){.env = machine_env(v->machine),
+                                         .console = v->console,
+                                         .keyboard = machine_line(v->machine, LAYOUT_IRQ_KEYBOARD),
+                                         .mouse = machine_line(v->machine, LAYOUT_IRQ_MOUSE),
+                                         .reset = on_reset,
+                                         .ctx = v},
+                  e);
+    return k && machine_add_device(v->machine, i8042_device(k), e);
+}
+
+static bool make_ide(struct vm *v, struct pci *bus, err *e)
+{
+    v->ide =
+        ide_new(&(struct ide_params){.env = machine_env(v->machine),
+                                     .bus = bus,
+                                     .memory = hv_partition_memory(machine_partition(v->machine)),
+                                     .irq = {machine_line(v->machine, LAYOUT_IRQ_IDE1),
+                                             machine_line(v->machine, LAYOUT_IRQ_IDE2)}},
+                e);
+    return v->ide && machine_add_device(v->machine, ide_device(v->ide), e);
+}
+
 bool vm_pc_make(struct vm *v, const struct vm_config *c, err *e)
 {
     struct pci *bus = make_bus(v, e);
-    return bus && make_vga(v, bus, c, e) && add_settings(v, e);
+    return bus && make_vga(v, bus, c, e) && make_keyboard(v, e) && make_ide(v, bus, e) &&
+           add_settings(v, e);
 }

@@ -48,6 +48,7 @@ struct storvsp {
     struct vmbus_device *dev;
     uint32_t number;
     unsigned max_subchannels;
+    bool ide;
 
     /* guest-visible protocol state */
     uint8_t phase;
@@ -67,6 +68,7 @@ struct storvsp {
 };
 
 static const struct guid class_scsi = GUID(0xba6163d9, 0x04a1, 0x4d29, 0xb605, 0x72e2ffb1dc7f);
+static const struct guid class_ide = GUID(0x32412632, 0x86cb, 0x44a2, 0x9b5c, 0x50d1417354f5);
 
 static struct queue *queue_of(struct storvsp *s, const struct vmbus_channel *ch)
 {
@@ -351,7 +353,7 @@ static void execute_srb(struct storvsp *s, struct vmbus_channel *ch, const struc
     r->task.iovcnt = (int)r->map.count;
     r->task.bytes = r->map.bytes;
     unsigned lun = v->srb.lun;
-    bool target = !v->srb.path && !v->srb.target;
+    bool target = s->ide || (!v->srb.path && !v->srb.target);
     if (!target)
         r->task.luns = 0;
     if (target && lun < STORVSP_LUNS && s->units[lun].scsi && !s->units[lun].leaving)
@@ -599,14 +601,20 @@ struct storvsp *storvsp_new(const struct storvsp_params *p, err *e)
     s->bus = p->bus;
     s->number = p->number;
     s->max_subchannels = MIN(p->max_subchannels, (unsigned)ARRAY_LEN(s->queues) - 1);
-    s->dev = vmbus_device_add(p->bus,
-                              &(struct vmbus_device_params){.class_id = class_scsi,
-                                                            .instance = p->instance,
-                                                            .max_subchannels = s->max_subchannels,
-                                                            .max_packet = MAX_PACKET,
-                                                            .ops = &provider_ops,
-                                                            .ctx = s},
-                              e);
+    struct vmbus_device_params d = {.class_id = p->ide ? class_ide : class_scsi,
+                                    .instance = p->instance,
+                                    .max_subchannels = s->max_subchannels,
+                                    .max_packet = MAX_PACKET,
+                                    .ops = &provider_ops,
+                                    .ctx = s};
+    s->ide = p->ide;
+    if (p->ide) {
+        enum { USER_PATH = 62, USER_TARGET = 63, USER_FLAGS = 68, EMULATED = 2 };
+        d.user[USER_PATH] = (uint8_t)(p->ide_place / 2);
+        d.user[USER_TARGET] = (uint8_t)(p->ide_place % 2);
+        d.user[USER_FLAGS] = EMULATED;
+    }
+    s->dev = vmbus_device_add(p->bus, &d, e);
     if (!s->dev) {
         free(s);
         return NULL;

@@ -25,6 +25,8 @@ struct storvsp_params {
     struct vmbus *bus; /* borrowed */
     struct guid instance;
     uint32_t number;          /* of the controller in the machine: its place in saved states */
+    bool ide;                 /* a channel of generation 1 with one IDE disk, LUN 0 */
+    unsigned ide_place;       /* controller * 2 + unit */
     unsigned max_subchannels; /* what the guest may ask for; it takes processors - 1 */
 };
 struct storvsp *storvsp_new(const struct storvsp_params *p, err *e);
