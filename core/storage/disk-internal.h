@@ -8,6 +8,19 @@
 
 enum { DISK_MAX_DEPTH = 64, DISK_SUBS_PER_REQ = 32, DISK_SUB_IOVS = 64 };
 
+/* A range that a copy is to do over (copy.h), because its source was changed. */
+struct copy_range {
+    uint64_t pos, end; /* what is left */
+    unsigned busy;     /* pieces in flight */
+    bool looking;      /* a piece waits for metadata: the next ones must */
+};
+struct copy_redo {
+    struct copy_range range;
+    struct copy_redo *next;
+    int status;
+    void (*done)(struct copy_redo *r, int status);
+};
+
 /* A request in flight. */
 struct dio {
     struct waiter wait; /* parked: for a page, for room, for a flush */
@@ -20,8 +33,9 @@ struct dio {
     int iov_left;
     unsigned pending; /* sub-requests in flight, and one while advancing */
     int status;
-    bool parked, flushing;
+    bool parked, flushing, mirrored;
     struct image *flush_at;
+    struct copy_redo redo;
 };
 
 /* One contiguous piece of I/O to one layer. */
@@ -59,6 +73,8 @@ struct disk {
     unsigned nfree_subs;
 
     struct disk_merge *merge; /* the one under way */
+    bool close_wanted;        /* at the end of the merge */
+    struct copy *mirror;      /* the top layer is being copied: to be told of changes */
 
     void (*change_fn)(void *ctx);
     void *change_ctx;

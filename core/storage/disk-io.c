@@ -7,7 +7,7 @@
 
 #include "core/base/bytes.h"
 #include "core/base/checked.h"
-#include "core/storage/disk-internal.h"
+#include "core/storage/copy.h"
 
 enum { KEEP_FREE_SUBS = 64 };
 
@@ -99,7 +99,8 @@ static void flushed(struct waiter *w, int status)
 
 static void flush_step(struct dio *q)
 {
-    while (q->flush_at && !image_needs_flush(q->flush_at))
+    while (q->flush_at && (!image_needs_flush(q->flush_at) ||
+                           (q->flush_at->background && q->flush_at != q->disk->top)))
         q->flush_at = q->flush_at->parent;
     if (q->flush_at) {
         q->wait.fn = flushed;
@@ -111,8 +112,35 @@ static void flush_step(struct dio *q)
     }
 }
 
+/* ---- a merge of the top layer follows what is changed ---- */
+
+static void moved_all(struct dio *q);
+
+static void followed(struct copy_redo *r, int status)
+{
+    struct dio *q = CONTAINER_OF(r, struct dio, redo);
+    if (status && !q->status)
+        q->status = status;
+    moved_all(q);
+}
+
+/* Even a change that failed may have changed something. */
+static bool follow(struct dio *q)
+{
+    struct disk_req *r = q->req;
+    if (!q->disk->mirror || q->mirrored || q->pos == r->offset || r->op == DISK_READ ||
+        r->op == DISK_FLUSH)
+        return false;
+    q->mirrored = true;
+    q->redo = (struct copy_redo){.range = {.pos = r->offset, .end = q->pos}, .done = followed};
+    copy_again(q->disk->mirror, &q->redo);
+    return true;
+}
+
 static void moved_all(struct dio *q)
 {
+    if (follow(q))
+        return;
     bool fua = q->req->op != DISK_READ && (q->req->flags & DISK_REQ_FUA);
     if (q->status || !(fua || q->req->op == DISK_FLUSH)) {
         finish(q);

@@ -11,6 +11,7 @@
 #include "core/base/log.h"
 #include "core/storage/disk-internal.h"
 #include "core/storage/hostfile.h"
+#include "core/storage/tool.h"
 
 enum { LOCK_TRIES = 40, LOCK_WAIT_NS = 25000000 };
 
@@ -175,14 +176,18 @@ void disk_close(struct disk *d)
 {
     if (!d)
         return;
-    if (d->merge)
-        disk_merge_cancel(d->merge);
-    while (d->merge)
-        loop_turn(d->loop, -1);
     d->paused++;
     cancel_queued(d);
     disk_release_flushes(d);
     while (d->nin_flight || d->deferred_post.pending)
+        loop_turn(d->loop, -1);
+    if (d->merge && merge_is_ending(d->merge)) {
+        d->close_wanted = true;
+        return;
+    }
+    if (d->merge)
+        disk_merge_cancel(d->merge);
+    while (d->merge)
         loop_turn(d->loop, -1);
     if (d->owns_source) {
         for (struct image *img = d->top; img; img = img->parent)
@@ -228,6 +233,8 @@ bool disk_resize(struct disk *d, uint64_t size, bool force, err *e)
 {
     if (d->top->read_only)
         return err_set(e, ERR_READ_ONLY, "%s is open for reading alone", d->top->file->name);
+    if (d->mirror)
+        return err_set(e, ERR_BUSY, "%s is being merged: resize it afterwards", d->top->file->name);
     disk_drain_sync(d);
     int rc = image_flush_sync(d->top);
     bool ok = rc == 0 ? d->top->ops->resize(d->top, size, force, e)

@@ -86,7 +86,8 @@ struct disk_open_params {
  */
 struct disk *disk_open(const struct disk_open_params *p, err *e);
 /* Drains or cancels what is in flight (every `done` is called), flushes, unlocks, closes, frees.
- * Runs the loop's turns as needed. */
+ * Runs the loop's turns as needed. (Where a merge of it is just ending, the file is closed with
+ * that, a moment later.) */
 void disk_close(struct disk *d);
 void disk_get_info(const struct disk *d, struct disk_info *out);
 /* Called when the virtual size, the read-only state or the medium changed (resize); for the SCSI
@@ -148,20 +149,30 @@ bool disk_settle_layers(struct disk *d, err *e);
 const char *disk_layer_name(const struct disk *d, unsigned depth);
 
 /*
- * Merges the layer `depth` (at least 1) below the top into the one below it, in the background: the
- * layer above is then told its new parent and the merged layer leaves the chain; its file may be
- * deleted when `done` says so (e->code NONE). After a failure, a cancellation or a crash the chain
- * is as it was, and merging may be begun again.
+ * Merges the layer `depth` below the top into the one below it, in the background: the layer above
+ * is then told its new parent and the merged layer leaves the chain; its file may be deleted when
+ * `done` says so (e->code NONE). After a failure, a cancellation or a crash the chain is as it was,
+ * and merging may be begun again.
+ *
+ * Depth 0 is the layer in use. What the guest changes goes to both layers once it was copied, and
+ * when the lower one holds everything, durably, `ready` is called: from then on either file is the
+ * disk, also after a crash. The caller records that the lower one is, durably, and says so by
+ * disk_merge_conclude; then the upper leaves and `done` is called. If `ready` is NULL that is done
+ * at once. No resizing meanwhile; a layer may be pushed before `ready`, and the merge goes on below
+ * it (`ready` is then not called).
  */
 struct disk_merge;
 struct disk_merge_params {
     unsigned depth;
     void (*progress)(void *ctx, uint64_t done, uint64_t total); /* may be NULL */
+    void (*ready)(void *ctx);                                   /* see above */
     void (*done)(void *ctx, const err *e);
     void *ctx;
 };
 struct disk_merge *disk_merge_start(struct disk *d, const struct disk_merge_params *p, err *e);
-/* `done` will come, with ERR_CANCELLED unless it was too late. */
+void disk_merge_conclude(struct disk_merge *m);
+/* `done` will come, with ERR_CANCELLED unless it was too late. Not between recording the lower
+ * layer and disk_merge_conclude. */
 void disk_merge_cancel(struct disk_merge *m);
 
 /* For tools and tests: submit and turn the loop until done. Returns 0 or a positive errno. */

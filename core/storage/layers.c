@@ -84,7 +84,7 @@ bool disk_push_layer(struct disk *d, struct disk_layer *l, bool hold_flushes, er
     if (depth > DISK_MAX_DEPTH + 1)
         return err_set(e, ERR_UNSUPPORTED, "%s has %d layers already: merge some checkpoints",
                        d->top->file->name, DISK_MAX_DEPTH);
-    if (!fits(d, l->img, e))
+    if (!fits(d, l->img, e) || !merge_now_below(d, l->img, e))
         return false;
     l->img->parent = d->top;
     d->top = l->img;

@@ -9,11 +9,17 @@
  *   3. The layer above is told B's name. A is out of the chain; its file may go.
  *
  * After a crash between any two steps the chain opens and reads as it should.
+ *
+ * Where A is the top and in use, what the guest changes is copied again before it is acknowledged.
+ * When B holds all of it, A over B and B alone read the same and go on doing so, each flush being
+ * one of both; so whoever keeps the disk's name may change it to B's at leisure. B keeps the
+ * identity that A knows until that is done. There are no steps 0, 2 and 3.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/base/log.h"
 #include "core/storage/copy.h"
 #include "core/storage/tool.h"
 
@@ -23,6 +29,11 @@ struct disk_merge {
     struct image *above, *a, *b;
     struct disk *from, *to; /* views */
     struct copy *copy;
+    enum { MERGE_BELOW, MERGE_OFFLINE, MERGE_LIVE } kind;
+    bool late;   /* was live, until a layer was put on top */
+    bool ready;  /* live: B alone is the disk, too */
+    bool paused; /* live: the disk is held for the change-over */
+    bool ending; /* the loop may be being turned for the end */
 };
 
 bool disk_merge_uses(const struct disk_merge *m, const struct image *img)
@@ -51,12 +62,51 @@ static bool prepare(struct disk_merge *m, err *e)
     if (!image_make_writable(m->a, &d->source, d->flags, e) ||
         !image_make_writable(m->b, &d->source, d->flags, e))
         return false;
-    m->a->keep_identity = m->b->keep_identity = true;
+    m->b->keep_identity = true;
+    m->a->keep_identity |= m->kind != MERGE_LIVE;
     if (!image_identity(m->a, &id_a) || !image_identity(m->b, &id_b))
         return err_set(e, ERR_UNSUPPORTED, "%s cannot be merged into", m->b->file->name);
     if (m->b->size < m->a->size && !m->b->ops->resize(m->b, m->a->size, false, e))
         return false;
+    return m->kind == MERGE_LIVE || name_parent(m->a, m->b, &id_b, &id_a, e);
+}
+
+/* A's child was made on what A is now, not on what it was at the beginning. */
+static bool prepare_late(struct disk_merge *m, err *e)
+{
+    struct guid id_a, id_b;
+    image_identity(m->a, &id_a);
+    image_identity(m->b, &id_b);
+    m->a->keep_identity = true;
     return name_parent(m->a, m->b, &id_b, &id_a, e);
+}
+
+static void drop_a(struct disk_merge *m)
+{
+    m->a->parent = NULL;
+    m->a->ops->clean(m->a);
+    image_free(m->a);
+    m->a = NULL;
+}
+
+/* Step 4 of a live merge: the caller has said that B is the disk. */
+static void change_over(struct disk_merge *m)
+{
+    m->disk->top = m->b;
+    m->b->keep_identity = false;
+}
+
+/* In use again: what was made on the former B does not fit it any more. */
+static void settle_live(struct disk_merge *m)
+{
+    struct guid id;
+    int rc = image_flush_sync(m->a);
+    guid_random(&id);
+    if (rc == 0)
+        rc = m->b->ops->set_identity(m->b, &id);
+    if (rc)
+        log_line(LOG_WARNING, "disk", "%s: %s", m->b->file->name, strerror(rc));
+    drop_a(m);
 }
 
 /* Steps 2 and 3, on a drained disk. */
@@ -64,6 +114,8 @@ static bool conclude(struct disk_merge *m, err *e)
 {
     struct disk *d = m->disk;
     struct guid id;
+    if (m->late && !prepare_late(m, e))
+        return false;
     image_identity(m->a, &id);
     int rc = image_flush_sync(m->b);
     if (rc == 0)
@@ -84,16 +136,13 @@ static bool conclude(struct disk_merge *m, err *e)
     if (!ok)
         return false;
     m->above->parent = m->b;
-    m->a->parent = NULL;
-    m->a->ops->clean(m->a);
-    image_free(m->a);
-    m->a = NULL;
+    drop_a(m);
     return true;
 }
 
 static void put_back(struct disk_merge *m)
 {
-    if (m->a) {
+    if (m->a && m->kind != MERGE_LIVE) {
         image_make_read_only(m->a, m->disk->flags, NULL);
         m->a->keep_identity = false;
     }
@@ -104,12 +153,15 @@ static void put_back(struct disk_merge *m)
 static void finish(struct disk_merge *m, const err *e)
 {
     struct disk_merge_params p = m->p;
-    m->disk->merge = NULL;
+    struct disk *d = m->disk;
+    d->merge = NULL;
     copy_free(m->copy);
     disk_close(m->from);
     disk_close(m->to);
     free(m);
     p.done(p.ctx, e);
+    if (d->close_wanted)
+        disk_close(d);
 }
 
 struct ending {
@@ -122,11 +174,19 @@ static void end(void *ctx)
 {
     struct ending *x = ctx;
     struct disk_merge *m = x->m;
-    disk_drain_sync(m->disk);
-    if (x->e.code == ERR_NONE)
+    bool over = m->kind == MERGE_LIVE && x->e.code == ERR_NONE;
+    m->ending = true;
+    if (!m->paused)
+        disk_drain_sync(m->disk);
+    if (over)
+        change_over(m);
+    else if (x->e.code == ERR_NONE)
         conclude(m, &x->e);
-    put_back(m);
+    if (!over)
+        put_back(m);
     disk_resume(m->disk);
+    if (over)
+        settle_live(m);
     finish(m, &x->e);
     free(x);
 }
@@ -138,6 +198,7 @@ static void copied(void *ctx, int status, bool reading, uint64_t at)
     if (!x)
         abort(); /* not even a few bytes to say so: the host is out of memory */
     x->m = m;
+    m->disk->mirror = NULL;
     if (status == ECANCELED)
         err_set(&x->e, ERR_CANCELLED, "Merging %s was cancelled", m->a->file->name);
     else if (status)
@@ -145,6 +206,55 @@ static void copied(void *ctx, int status, bool reading, uint64_t at)
                   (reading ? m->a : m->b)->file->name);
     if (!loop_call(m->disk->loop, end, x))
         abort();
+}
+
+static void synced(void *ctx)
+{
+    struct disk_merge *m = ctx;
+    m->ready = true;
+    if (m->p.ready)
+        m->p.ready(m->p.ctx);
+    else
+        disk_merge_conclude(m);
+}
+
+/* With nothing in flight there is nothing left to follow. */
+static void hold_and_finish(void *ctx)
+{
+    struct disk_merge *m = ctx;
+    disk_drain_sync(m->disk);
+    m->disk->mirror = NULL;
+    copy_finish(m->copy);
+}
+
+void disk_merge_conclude(struct disk_merge *m)
+{
+    if (!m->ready || m->paused)
+        return;
+    m->paused = true;
+    if (!loop_call(m->disk->loop, hold_and_finish, m))
+        abort(); /* not even a few bytes to say so: the host is out of memory */
+}
+
+bool merge_is_ending(const struct disk_merge *m)
+{
+    return m->ending;
+}
+
+bool merge_now_below(struct disk *d, struct image *above, err *e)
+{
+    struct disk_merge *m = d->merge;
+    if (!m || m->kind != MERGE_LIVE)
+        return true;
+    if (m->ready)
+        return err_set(e, ERR_BUSY, "%s is at the end of being merged: try again",
+                       d->top->file->name);
+    m->kind = MERGE_BELOW;
+    m->late = true;
+    m->above = above;
+    d->mirror = NULL;
+    copy_finish(m->copy);
+    return true;
 }
 
 static void progressed(void *ctx, uint64_t done, uint64_t total)
@@ -163,11 +273,15 @@ static bool start_copy(struct disk_merge *m, err *e)
     struct copy_params cp = {.from = m->from,
                              .to = m->to,
                              .layer = true,
+                             .live = m->kind == MERGE_LIVE,
+                             .synced = synced,
                              .length = m->a->size,
                              .progress = progressed,
                              .done = copied,
                              .ctx = m};
     m->copy = copy_start(&cp, e);
+    if (m->kind == MERGE_LIVE)
+        m->disk->mirror = m->copy;
     return m->copy != NULL;
 }
 
@@ -183,7 +297,8 @@ static bool find_layers(struct disk_merge *m, unsigned depth, err *e)
            err_set(e, ERR_NOT_FOUND, "%s has no such layer to merge", m->disk->top->file->name);
 }
 
-struct disk_merge *merge_start(struct disk *d, const struct disk_merge_params *p, err *e)
+static struct disk_merge *merge_start(struct disk *d, const struct disk_merge_params *p,
+                                      bool offline, err *e)
 {
     if (d->merge) {
         err_set(e, ERR_BUSY, "Layers of %s are being merged already", d->top->file->name);
@@ -196,6 +311,7 @@ struct disk_merge *merge_start(struct disk *d, const struct disk_merge_params *p
     }
     m->disk = d;
     m->p = *p;
+    m->kind = p->depth ? MERGE_BELOW : offline ? MERGE_OFFLINE : MERGE_LIVE;
     disk_drain_sync(d);
     bool ok = find_layers(m, p->depth, e);
     if (ok) {
@@ -216,14 +332,19 @@ struct disk_merge *merge_start(struct disk *d, const struct disk_merge_params *p
 
 struct disk_merge *disk_merge_start(struct disk *d, const struct disk_merge_params *p, err *e)
 {
-    if (p->depth)
-        return merge_start(d, p, e);
-    err_set(e, ERR_INVALID, "The layer in use of %s cannot be merged: put a new one on top first",
-            d->top->file->name);
+    if (p->depth || !d->top->read_only)
+        return merge_start(d, p, false, e);
+    err_set(e, ERR_READ_ONLY, "%s is open for reading alone", d->top->file->name);
     return NULL;
+}
+
+struct disk_merge *merge_start_offline(struct disk *d, const struct disk_merge_params *p, err *e)
+{
+    return merge_start(d, p, true, e);
 }
 
 void disk_merge_cancel(struct disk_merge *m)
 {
-    copy_cancel(m->copy);
+    if (!m->paused)
+        copy_cancel(m->copy);
 }

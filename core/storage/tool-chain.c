@@ -67,7 +67,7 @@ bool disk_merge_into_parent(const char *path, bool keep_file, struct loop *loop,
             err_set(e, ERR_STATE, "%s is not a differencing disk: there is no parent to merge into",
                     path);
         else
-            w.merge = merge_start(d, &p, e);
+            w.merge = merge_start_offline(d, &p, e);
         while (w.merge && !w.done)
             loop_turn(loop, -1);
         disk_close(d);

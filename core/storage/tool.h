@@ -19,8 +19,13 @@ bool format_from_parent(struct format_params *f, struct image *parent, const cha
 enum disk_format format_by_name(const char *path);
 bool tool_write_new(const char *path, bool force, const struct format_params *f, err *e);
 
-/* As disk_merge_start; depth 0 too, for a disk that nobody writes to. */
-struct disk_merge *merge_start(struct disk *d, const struct disk_merge_params *p, err *e);
+/* Its end is under way, below this call on the stack perhaps. */
+bool merge_is_ending(const struct disk_merge *m);
+/* Merges the top layer of a disk that nobody writes to: it stays the top, but the one below says it
+ * all. */
+struct disk_merge *merge_start_offline(struct disk *d, const struct disk_merge_params *p, err *e);
+/* `above` is about to be put on the top layer; a merge of that goes on as one below the top. */
+bool merge_now_below(struct disk *d, struct image *above, err *e);
 bool disk_merge_uses(const struct disk_merge *m, const struct image *img);
 
 /* ---- checking ---- */

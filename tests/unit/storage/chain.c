@@ -136,7 +136,7 @@ static bool push(struct disk *d, const char *name, bool hold)
 }
 
 struct merged {
-    bool done;
+    bool done, ready;
     err e;
     unsigned progress;
 };
@@ -230,6 +230,108 @@ static void checkpoints_of_vhdx(void)
 static void checkpoints_of_vhd(void)
 {
     checkpoints_in_use(DISK_FORMAT_VHD, "vhd");
+}
+
+/* ---- merging the layer in use ---- */
+
+enum live { LIVE_AT_ONCE, LIVE_LATER, LIVE_PUSH, LIVE_CANCEL, LIVE_CLOSE, LIVE_WAYS };
+
+static void merge_ready(void *ctx)
+{
+    ((struct merged *)ctx)->ready = true;
+}
+
+static struct disk_merge *start_live(struct disk *d, enum live how, struct merged *m)
+{
+    err e = ERR_INIT;
+    *m = (struct merged){0};
+    struct disk_merge_params p = {
+        .ready = how == LIVE_AT_ONCE ? NULL : merge_ready, .done = merge_done, .ctx = m};
+    struct disk_merge *job = disk_merge_start(d, &p, &e);
+    told(job, &e);
+    return job;
+}
+
+/* base <- mid <- top, top in use; top goes into mid. */
+static void merge_live(enum disk_format f, const char *ending, enum live how)
+{
+    char n[4][64];
+    struct merged m;
+    err e = ERR_INIT;
+    for (int i = 0; i < 4; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "live%d-%d.%s", how, i, ending);
+        snprintf(n[i], sizeof n[i], "%s", at(name));
+    }
+    memset(model, 0, SIZE);
+    CHECK(create(n[0], f, NULL, 1 << 20));
+    struct disk *d = open_it(n[0], 0);
+    for (int i = 0; i < 3; i++) {
+        CHECK(i == 0 || push(d, n[i], false));
+        scribble(d, 15);
+    }
+    CHECK(told(disk_settle_layers(d, &e), &e));
+    struct disk_merge *job = start_live(d, how, &m);
+    CHECK(job != NULL);
+    CHECK(!disk_resize(d, SIZE * 2, false, &e) && e.code == ERR_BUSY);
+    scribble(d, 2);
+    if (how == LIVE_PUSH)
+        CHECK(push(d, n[3], false));
+    while (!m.done && !m.ready)
+        scribble(d, 1);
+    CHECK_EQ(m.ready, how != LIVE_AT_ONCE && how != LIVE_PUSH);
+    scribble(d, 5);
+    CHECK(same(d));
+    CHECK(how == LIVE_AT_ONCE || how == LIVE_PUSH || !m.done);
+    if (how == LIVE_LATER) {
+        disk_merge_conclude(job);
+        while (!m.done)
+            scribble(d, 1);
+    } else if (how == LIVE_CANCEL) {
+        disk_merge_cancel(job);
+        while (!m.done)
+            scribble(d, 1);
+    } else if (how == LIVE_CLOSE) {
+        disk_close(d);
+        CHECK(m.done);
+        CHECK(reads_so(n[1]));
+        CHECK(reads_so(n[2]));
+        return;
+    }
+    bool merged = how != LIVE_CANCEL;
+    CHECK_EQ(m.e.code, merged ? ERR_NONE : ERR_CANCELLED);
+    CHECK(same(d));
+    CHECK_STR(disk_layer_name(d, how == LIVE_PUSH), merged ? n[1] : n[2]);
+    CHECK(!merged || unlink(n[2]) == 0);
+    scribble(d, 5);
+    if (how != LIVE_CANCEL && how != LIVE_PUSH) { /* what there was of it is no child any more */
+        struct merged again;
+        CHECK(start_live(d, LIVE_AT_ONCE, &again) != NULL);
+        while (!again.done)
+            scribble(d, 1);
+        CHECK_EQ(again.e.code, ERR_NONE);
+        CHECK_STR(disk_layer_name(d, 0), n[0]);
+        CHECK(disk_layer_name(d, 1) == NULL);
+        CHECK(!start_live(d, LIVE_AT_ONCE, &again)); /* nothing to merge into */
+        CHECK(same(d));
+        disk_close(d);
+        CHECK(reads_so(n[0]) && sound(n[0]));
+        return;
+    }
+    disk_close(d);
+    CHECK(reads_so(how == LIVE_PUSH ? n[3] : n[2]));
+    CHECK(sound(how == LIVE_PUSH ? n[3] : n[2]) && sound(n[1]));
+}
+
+static void the_layer_in_use_of_vhdx(void)
+{
+    for (enum live how = 0; how < LIVE_WAYS; how++)
+        merge_live(DISK_FORMAT_VHDX, "vhdx", how);
+}
+static void the_layer_in_use_of_vhd(void)
+{
+    for (enum live how = 0; how < LIVE_WAYS; how++)
+        merge_live(DISK_FORMAT_VHD, "vhd", how);
 }
 
 static void flushed(struct disk_req *r, int status)
@@ -424,6 +526,8 @@ static void conversions_and_refusals(void)
 static const struct check_test tests[] = {
     CHECK_TEST(checkpoints_of_vhdx),
     CHECK_TEST(checkpoints_of_vhd),
+    CHECK_TEST(the_layer_in_use_of_vhdx),
+    CHECK_TEST(the_layer_in_use_of_vhd),
     CHECK_TEST(flushes_wait_for_the_manifest),
     CHECK_TEST(a_stranger_is_no_parent),
     CHECK_TEST(sixty_four_layers),

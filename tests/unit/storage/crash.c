@@ -47,6 +47,8 @@ static const struct scenario *scenario;
 static unsigned long merges, cuts, want_cuts = 10000, bad_cuts, qemu_checks;
 static uint64_t seed = 1;
 static bool playing, have_qemu;
+/* The file that is the disk; while a merge of the layer in use waits to be concluded, or this. */
+static const char *disk_name = "d", *or_name;
 
 static uint64_t rnd(void)
 {
@@ -118,11 +120,11 @@ static void say(void *ctx, enum disk_finding kind, const char *text)
         fprintf(stderr, "check: %s\n", text);
 }
 
-static void verify_metadata(struct crashstore *s)
+static void verify_metadata(struct crashstore *s, const char *name)
 {
     struct disk_check_result r = {0};
-    struct checker c = {.name = "d", .result = &r, .finding = say};
-    struct sfile *f = crashstore_open(s, "d");
+    struct checker c = {.name = name, .result = &r, .finding = say};
+    struct sfile *f = crashstore_open(s, name);
     err e = ERR_INIT;
     bool ok =
         scenario->format == DISK_FORMAT_VHDX ? vhdx_check(&c, f, loop2, &e) : vhd_check(&c, f, &e);
@@ -164,7 +166,8 @@ static void play_cut(void)
         ask_qemu(&left);
     /* Read-only first, now and then: the log is then replayed in memory. */
     bool read_only = cuts % 3 == 0;
-    struct disk *d = crashstore_disk(&left, "d", read_only ? DISK_OPEN_READ_ONLY : 0, &e);
+    const char *name = or_name && cuts % 2 ? or_name : disk_name;
+    struct disk *d = crashstore_disk(&left, name, read_only ? DISK_OPEN_READ_ONLY : 0, &e);
     if (!d) {
         complain(e.text, 0);
     } else {
@@ -178,7 +181,7 @@ static void play_cut(void)
         }
         disk_close(d);
         if (!read_only)
-            verify_metadata(&left);
+            verify_metadata(&left, name);
     }
     crashstore_clear(&left);
 }
@@ -439,6 +442,53 @@ static void one_merge(const struct scenario *sc)
     merges++;
 }
 
+static void ready(void *ctx)
+{
+    or_name = "p";
+}
+
+/* p <- d: d goes into p while the workload runs on it. Once the merge is ready either is the disk,
+ * and when it is concluded p is. */
+static void one_live_merge(const struct scenario *sc)
+{
+    struct guid id;
+    err e = ERR_INIT;
+    bool done = false;
+    new_model(sc);
+    now_clock = 2;
+    make("p", DISK_DYNAMIC, NULL, NULL);
+    struct disk *d = crashstore_disk(&store, "p", 0, &e);
+    base_content(d);
+    image_identity(d->top, &id);
+    disk_close(d);
+    make("d", DISK_DIFFERENCING, "p", &id);
+    d = crashstore_disk(&store, "d", 0, &e);
+    playing = true;
+    for (int i = 0; i < 20; i++)
+        one_op(d);
+    struct disk_merge_params p = {.ready = ready, .done = merged, .ctx = &done};
+    struct disk_merge *m = disk_merge_start(d, &p, &e);
+    CHECK(m != NULL);
+    while (m && !or_name && !done)
+        one_op(d);
+    for (int i = 0; m && i < 8; i++)
+        one_op(d);
+    disk_name = "p"; /* what a manifest would say now */
+    or_name = NULL;
+    if (m)
+        disk_merge_conclude(m);
+    while (m && !done)
+        one_op(d);
+    for (int i = 0; m && i < 8; i++)
+        one_op(d);
+    wait_for(0);
+    disk_close(d);
+    playing = false;
+    disk_name = "d";
+    crashstore_clear(&store);
+    merges++;
+}
+
 int main(int argc, char **argv)
 {
     static const struct scenario all[] = {
@@ -459,10 +509,12 @@ int main(int argc, char **argv)
     for (int i = 0; i < SLOTS; i++)
         slots[i].buf = malloc(64 * SECTOR);
     for (unsigned run = 0; cuts < want_cuts && bad_cuts < 20; run++)
-        if (run % 6 == 5)
-            one_merge(&all[run / 6 % 2 ? 3 : 1]);
+        if (run % 7 == 5)
+            one_merge(&all[run / 7 % 2 ? 3 : 1]);
+        else if (run % 7 == 6)
+            one_live_merge(&all[run / 7 % 2 ? 3 : 1]);
         else
-            one_run(&all[run % 6], 60);
+            one_run(&all[run % 7], 60);
     printf("%lu cuts, %lu of them shown to qemu-img, %lu merges, %lu bad\n", cuts, qemu_checks,
            merges, bad_cuts);
     return bad_cuts || check_failures;
