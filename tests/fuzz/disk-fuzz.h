@@ -12,6 +12,7 @@
 
 #include "../lib/crashfile.c"
 #include "core/base/bytes.h"
+#include "core/base/checked.h"
 #include "core/base/log.h"
 #include "core/storage/format.h"
 #include "core/storage/tool.h"
@@ -78,7 +79,7 @@ static inline void use_disk(struct input *in, struct disk *d)
     struct disk_info info;
     disk_get_info(d, &info);
     uint64_t sectors = info.size / info.logical_sector;
-    for (int i = 0; i < 24; i++) {
+    for (int i = 0; sectors && i < 24; i++) {
         uint8_t op = in_u8(in);
         uint64_t at = in_u32(in);
         if (op & 128)
@@ -116,6 +117,29 @@ static inline void cut_image(struct crashstore *s, uint64_t size)
     struct sfile *f = crashstore_open(s, "d");
     sfile_set_size(f, size);
     sfile_close(f);
+}
+
+/*
+ * The other kind of input: an image as a whole, so that other people's can be seeds (disk-seed.py
+ * makes them): its size in sectors, a number of runs, of each the first sector and how many, and
+ * their bytes. As "d", beside the parent as "p".
+ */
+static inline uint8_t *put_whole(struct input *in, struct crashstore *s, struct loop *loop,
+                                 const struct sample *parent, uint64_t *size)
+{
+    const struct sample empty = {(uint8_t *)"", 0};
+    uint8_t *p = put_image(s, loop, &empty, parent);
+    *size = (uint64_t)in_u32(in) % (s->max_size / 512) * 512;
+    cut_image(s, *size);
+    for (unsigned n = in_u8(in); n && in->left; n--) {
+        uint64_t off = (uint64_t)in_u32(in) * 512, len = (uint64_t)in_u8(in) * 512;
+        len = MIN(len, in->left);
+        if (range_within(off, len, *size))
+            memcpy(p + off, in->p, len);
+        in->p += len;
+        in->left -= len;
+    }
+    return p;
 }
 
 static inline void use_image(struct input *in, struct crashstore *s, unsigned flags)

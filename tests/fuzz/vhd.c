@@ -41,6 +41,8 @@ static void seal(uint8_t *p, uint64_t size)
 {
     struct vhd_footer *tail = (void *)(p + size - VHD_SECTOR), *front = (void *)p;
     struct vhd_header *h = (void *)(p + VHD_SECTOR);
+    if (size < 2 * VHD_SECTOR)
+        return;
     vhd_seal_footer(tail);
     vhd_seal_footer(front);
     if (size >= 4096)
@@ -67,15 +69,22 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const uint64_t places[] = {0,    VHD_SECTOR, VHD_SECTOR + 576,    1536, 2048,
                                2560, 3072,       s->size - VHD_SECTOR};
     struct crashstore store;
-    uint8_t *p = put_image(&store, loop, s, &parent);
-    change_image(&in, p, s->size, places, ARRAY_LEN(places));
+    uint64_t image_size = s->size;
+    uint8_t *p;
+    if ((how & 7) == 7) {
+        p = put_whole(&in, &store, loop, &parent, &image_size);
+    } else {
+        p = put_image(&store, loop, s, &parent);
+        change_image(&in, p, s->size, places, ARRAY_LEN(places));
+    }
     if (how & 8)
-        seal(p, s->size);
+        seal(p, image_size);
     if (how & 16)
-        cut_image(&store, s->size - in_u32(&in) % s->size);
+        cut_image(&store, image_size - in_u32(&in) % MAX(image_size, 1u));
     if (how & 64)
         check(&store, how & 128);
-    use_image(&in, &store, how & 32 ? DISK_OPEN_READ_ONLY : 0);
+    use_image(&in, &store,
+              (how & 32 ? DISK_OPEN_READ_ONLY : 0) | (how == 7 ? DISK_OPEN_NO_PARENT : 0));
     crashstore_clear(&store);
     return 0;
 }

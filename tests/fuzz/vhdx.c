@@ -46,6 +46,8 @@ static void set_up(void)
 
 static void seal(uint8_t *p, uint64_t size)
 {
+    if (size < 2 * VHDX_MB)
+        return;
     for (unsigned i = 0; i < 2; i++) {
         put_le32(p + VHDX_HEADER_OFFSET(i) + 4,
                  vhdx_checksum(p + VHDX_HEADER_OFFSET(i), VHDX_PAGE));
@@ -91,15 +93,22 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     uint8_t how = in_u8(&in);
     const struct sample *s = &samples[how % 3];
     struct crashstore store;
-    uint8_t *p = put_image(&store, loop, s, &parent);
-    change_image(&in, p, s->size, places, ARRAY_LEN(places));
+    uint64_t image_size = s->size;
+    uint8_t *p;
+    if ((how & 7) == 7) {
+        p = put_whole(&in, &store, loop, &parent, &image_size);
+    } else {
+        p = put_image(&store, loop, s, &parent);
+        change_image(&in, p, s->size, places, ARRAY_LEN(places));
+    }
     if (how & 8)
-        seal(p, s->size);
+        seal(p, image_size);
     if (how & 16)
-        cut_image(&store, s->size - in_u32(&in) % s->size);
+        cut_image(&store, image_size - in_u32(&in) % MAX(image_size, 1u));
     if (how & 64)
         check(&store, how & 128);
-    use_image(&in, &store, how & 32 ? DISK_OPEN_READ_ONLY : 0);
+    use_image(&in, &store,
+              (how & 32 ? DISK_OPEN_READ_ONLY : 0) | (how == 7 ? DISK_OPEN_NO_PARENT : 0));
     crashstore_clear(&store);
     return 0;
 }
