@@ -28,6 +28,7 @@ static const struct cli_command commands[] = {
     {"session", cli_session_command, "the enhanced session: what it offers, what is allowed, sound"},
     {"clipboard", cli_clipboard, "copy and paste between this computer and the guest"},
     {"send", cli_send, "put files into the guest"},
+    {"usb", cli_usb, "lend USB devices to a guest"},
     {"serial", cli_serial, "show a running machine's serial port"},
     {"delete", cli_delete, "delete a machine and the disks in its folder"},
     {"disk", cli_disk, "create, convert, check, merge ... virtual disks; add, remove"},

@@ -67,6 +67,20 @@ find_disk() {
     until_root "for d in /sys/block/sd*; do readlink -f \$d; done | grep $* | sed 's,.*/,,' | grep ."
 }
 
+# What the viewer's device list says of them; needs the disk partitioned (storage).
+listed() {
+    vireoctl usb list | tee list
+    grep -q '46f4:0001  QEMU.*HARDDRIVE$' list || die "the disk is not listed"
+    grep -q '0627:0001 .*(keyboard or mouse)$' list || die "the keyboard is not seen as one"
+    grep -q -i 'hub' list && die "hubs are listed"
+    find_disk -v vhci
+    root "mount -t ext2 -o ro /dev/${said}1 /mnt" || die "$said"
+    vireoctl usb list | grep '46f4:0001.*(mounted)$' || die "the mounted disk is not seen as such"
+    vireoctl usb attach nobody $disk 2>&1 | grep 'is mounted at /mnt: unmount it first' || die "lent while mounted"
+    root "umount /mnt"
+    echo "ok: listed"
+}
+
 storage() {
     attach $disk
     find_disk vhci

@@ -35,7 +35,7 @@ def qemu_arguments(work):
             "-drive", f"if=none,id=d,file={work}/disk.img,format=raw",
             "-drive", f"if=none,id=again,file={work}/again.img,format=raw",
             "-device", "usb-storage,bus=x.0,drive=d,id=thedisk",
-            "-device", "usb-tablet,bus=x.0",
+            "-device", "usb-tablet,bus=x.0", "-device", "usb-kbd,bus=x.0",
             "-chardev", f"file,id=c,path={work}/serial", "-device", "usb-serial,bus=x.0,chardev=c",
             "-audiodev", f"wav,id=a,path={work}/sound.wav", "-device", "usb-audio,bus=x.0,audiodev=a",
             "-monitor", f"unix:{work}/monitor,server=on,wait=off"]
@@ -55,6 +55,7 @@ def main():
     p = argparse.ArgumentParser()
     p.add_argument("--guests", required=True)
     p.add_argument("--loop", required=True)
+    p.add_argument("--vireoctl", required=True)
     p.add_argument("parts", nargs="+")
     o = p.parse_args()
     here = os.path.dirname(os.path.abspath(__file__))
@@ -67,7 +68,7 @@ def main():
         aplay = shutil.which("aplay")
         command = [f"{here}/run", "--guests", o.guests, "--kernel", "full", "--timeout", "500",
                    "--modules", "xhci-pci usb-storage sd_mod vhci-hcd ext4 usbhid hid-generic evdev ftdi_sio "
-                   "snd-usb-audio", "--binary", o.loop, "--setup", f"{here}/usb-root.sh",
+                   "snd-usb-audio", "--binary", o.loop, "--binary", o.vireoctl, "--setup", f"{here}/usb-root.sh",
                    "--file", f"{here}/usb-user.sh=usb-user.sh", "--qemu", " ".join(qemu_arguments(work))]
         if "audio" in o.parts:
             if not aplay:
