@@ -415,6 +415,23 @@ void console_drop_input(struct console *c, void *ctx)
     count_inputs(c);
 }
 
+void console_prefer_input(struct console *c, const void *ctx, bool first)
+{
+    unsigned i = 0, n = c->ninputs;
+    while (i < n && c->inputs[i].ctx != ctx)
+        i++;
+    if (i == n)
+        return;
+    const struct console_input_ops *ops = c->inputs[i].ops;
+    void *own = c->inputs[i].ctx;
+    if (first)
+        memmove(&c->inputs[i], &c->inputs[i + 1], (n - i - 1) * sizeof c->inputs[0]);
+    else
+        memmove(&c->inputs[1], &c->inputs[0], i * sizeof c->inputs[0]);
+    c->inputs[first ? n - 1 : 0].ops = ops;
+    c->inputs[first ? n - 1 : 0].ctx = own;
+}
+
 void console_set_leds(struct console *c, unsigned leds)
 {
     pthread_mutex_lock(&c->lock);

@@ -117,6 +117,8 @@ struct console_input_ops {
  * Calls come on the I/O thread. console_drop_input takes it away. */
 bool console_set_input(struct console *c, const struct console_input_ops *ops, void *ctx);
 void console_drop_input(struct console *c, void *ctx);
+/* Lets the device come before all others, or after them: one whose driver is there, or is not. */
+void console_prefer_input(struct console *c, const void *ctx, bool first);
 void console_set_leds(struct console *c, unsigned leds);
 
 /*

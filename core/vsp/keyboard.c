@@ -85,6 +85,7 @@ static bool opened(void *ctx, struct vmbus_channel *ch, const uint8_t *user)
     struct keyboard *k = ctx;
     forget(k);
     k->channel = ch;
+    console_prefer_input(k->console, k, true);
     return true;
 }
 
@@ -93,6 +94,7 @@ static void closed(void *ctx, struct vmbus_channel *ch)
     struct keyboard *k = ctx;
     forget(k);
     k->channel = NULL;
+    console_prefer_input(k->console, k, false);
 }
 
 static void on_request(struct keyboard *k, const struct vmbus_packet *p)
@@ -165,6 +167,7 @@ struct keyboard *keyboard_new(struct vmbus *bus, struct console *console, err *e
         return NULL;
     }
     console_set_input(console, &input_ops, k);
+    console_prefer_input(console, k, false); /* until its driver is there */
     return k;
 }
 
@@ -238,6 +241,7 @@ static bool keyboard_restore(void *self, const struct state_reader *r, err *e)
 {
     struct keyboard *k = self;
     k->channel = vmbus_device_channel(k->device, 0);
+    console_prefer_input(k->console, k, k->channel != NULL);
     return state_restore(r, &table, 0, k, e);
 }
 

@@ -172,6 +172,7 @@ static bool opened(void *ctx, struct vmbus_channel *ch, const uint8_t *user)
     struct mouse *m = ctx;
     forget(m);
     m->channel = ch;
+    console_prefer_input(m->console, m, true);
     return true;
 }
 
@@ -180,6 +181,7 @@ static void closed(void *ctx, struct vmbus_channel *ch)
     struct mouse *m = ctx;
     forget(m);
     m->channel = NULL;
+    console_prefer_input(m->console, m, false);
 }
 
 static void on_message(struct mouse *m, const struct vmbus_packet *p)
@@ -245,6 +247,7 @@ struct mouse *mouse_new(struct vmbus *bus, struct console *console, err *e)
         return NULL;
     }
     console_set_input(console, &input_ops, m);
+    console_prefer_input(console, m, false); /* until its driver is there */
     return m;
 }
 
@@ -291,6 +294,7 @@ static bool mouse_restore(void *self, const struct state_reader *r, err *e)
 {
     struct mouse *m = self;
     m->channel = vmbus_device_channel(m->device, 0);
+    console_prefer_input(m->console, m, m->channel != NULL);
     return state_restore(r, &table, 0, m, e);
 }
 
