@@ -7,7 +7,8 @@
 
 enum { I8042_IDLE = 0x14, I8042_RESET = 0xfe };
 enum { PORT92 = 0x92, PORT92_A20 = 2, PORT92_RESET = 1 };
-enum { RESET_CONTROL = 0xcf9, RESET_CONTROL_CPU = 4 };
+/* Within PCI's address register, whose accesses are 32 bits wide. */
+enum { PCI_ADDRESS = 0xcf8, RESET_CONTROL = 1, RESET_CONTROL_CPU = 4 };
 enum { RANGES = 4 };
 
 struct testports {
@@ -18,6 +19,10 @@ struct testports {
 static uint64_t read_zero(void *ctx, uint64_t offset, unsigned size)
 {
     return 0;
+}
+static uint64_t read_ones(void *ctx, uint64_t offset, unsigned size)
+{
+    return UINT64_MAX;
 }
 static uint64_t read_i8042(void *ctx, uint64_t offset, unsigned size)
 {
@@ -49,7 +54,7 @@ static void write_port92(void *ctx, uint64_t offset, unsigned size, uint64_t val
 static void write_reset_control(void *ctx, uint64_t offset, unsigned size, uint64_t value)
 {
     struct testports *t = ctx;
-    if (value & RESET_CONTROL_CPU)
+    if (offset == RESET_CONTROL && size == 1 && (value & RESET_CONTROL_CPU))
         t->p.reset(t->p.ctx);
 }
 
@@ -60,7 +65,7 @@ static const struct hv_io_ops i8042_ops = {
 static const struct hv_io_ops port92_ops = {
     .name = "system control port A", .read = read_port92, .write = write_port92};
 static const struct hv_io_ops reset_ops = {
-    .name = "reset control", .read = read_zero, .write = write_reset_control};
+    .name = "reset control", .read = read_ones, .write = write_reset_control};
 
 static void nothing(void *self)
 {
@@ -104,7 +109,7 @@ struct testports *testports_new(const struct testports_params *p, err *e)
     bool ok = !p->debug_exit || claim(t, 0, LAYOUT_PORT_DEBUG_EXIT, 4, &exit_ops, e);
     if (ok && p->reset)
         ok = claim(t, 1, LAYOUT_PORT_I8042_COMMAND, 1, &i8042_ops, e) &&
-             claim(t, 2, PORT92, 1, &port92_ops, e) && claim(t, 3, RESET_CONTROL, 1, &reset_ops, e);
+             claim(t, 2, PORT92, 1, &port92_ops, e) && claim(t, 3, PCI_ADDRESS, 4, &reset_ops, e);
     if (!ok) {
         destroy(t);
         return NULL;

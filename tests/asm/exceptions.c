@@ -74,17 +74,17 @@ EXT(x_div0)
 EXT(x_div_overflow)
 EXT(x_idiv_min)
 EXT(x_ud2)
-EXT(x_lock_mov) EXT(x_lea_reg) EXT(x_old_pusha) EXT(x_gp_noncanonical) EXT(x_gp_null_cs)
-    EXT(x_gp_selector) EXT(x_gp_ss_null3) EXT(x_gp_wrmsr) EXT(x_gp_rdmsr) EXT(x_gp_cr4)
-        EXT(x_gp_cr0) EXT(x_gp_cr8) EXT(x_gp_sse_align) EXT(x_gp_long) EXT(x_ss_noncanonical)
-            EXT(x_pf_read) EXT(x_pf_write) EXT(x_pf_rmw) EXT(x_nm_ts) EXT(x_nm_em) EXT(x_nm_sse)
-                EXT(x_ud_em) EXT(x_ud_osfxsr) EXT(x_nm_wait) EXT(x_mf) EXT(x_xm) EXT(x_xm_ud)
-                    EXT(x_mxcsr) EXT(x_int_gate) EXT(x_int_limit) EXT(x_np) EXT(x_ss_np)
-                        EXT(x_jmp_noncanonical) EXT(x_pf_fetch) EXT(x_cmpxchg16b) EXT(x_into)
-                            EXT(x_fxsave) EXT(x_int3) EXT(x_int_3) EXT(x_int1) EXT(x_step)
-                                EXT(x_step_syscall_like)
+EXT(x_lock_mov)
+EXT(x_lea_reg) EXT(x_old_pusha) EXT(x_gp_noncanonical) EXT(x_gp_null_cs) EXT(x_gp_selector)
+    EXT(x_gp_ss_null3) EXT(x_gp_wrmsr) EXT(x_gp_rdmsr) EXT(x_gp_cr4) EXT(x_gp_cr0) EXT(x_gp_cr8)
+        EXT(x_gp_sse_align) EXT(x_gp_long) EXT(x_ss_noncanonical) EXT(x_pf_read) EXT(x_pf_write)
+            EXT(x_pf_rmw) EXT(x_nm_ts) EXT(x_nm_em) EXT(x_nm_sse) EXT(x_ud_em) EXT(x_ud_osfxsr)
+                EXT(x_nm_wait) EXT(x_mf) EXT(x_xm) EXT(x_xm_ud) EXT(x_mxcsr) EXT(x_int_gate)
+                    EXT(x_int_limit) EXT(x_np) EXT(x_ss_np) EXT(x_jmp_noncanonical) EXT(x_pf_fetch)
+                        EXT(x_cmpxchg16b) EXT(x_into) EXT(x_fxsave) EXT(x_int3) EXT(x_int_3)
+                            EXT(x_int1) EXT(x_step) EXT(x_step_syscall_like)
 
-                                    static const struct {
+                                static const struct {
     const char *name;
     void (*fn)(void *);
     char *rip; /* NULL: not compared */
@@ -257,6 +257,27 @@ static void user_faults(void)
     tss.iobase = sizeof(tss);
 }
 
+/* ---- bases of LDT and TSS ---- */
+
+SNIPPET(x_lldt, "lldt %di");
+SNIPPET(x_ltr, "ltr %di");
+
+static void noncanonical_bases(void)
+{
+    enum { SEL = 0x60 };
+    gdt[SEL / 8] = 0x0000820000000067; /* LDT */
+    gdt[SEL / 8 + 1] = 0xffaaaaaa;
+    CHECK_EQ(try_call(x_lldt, (void *)SEL), 13);
+    CHECK_EQ(last_trap.error, SEL);
+    gdt[SEL / 8] = 0x0000890000000067; /* available TSS */
+    CHECK_EQ(try_call(x_ltr, (void *)SEL), 13);
+    CHECK_EQ(gdt[SEL / 8] >> 40 & 0xff, 0x89); /* not made busy */
+    gdt[SEL / 8] = 0x0000820000000067;
+    gdt[SEL / 8 + 1] = 0;
+    CHECK_EQ(try_call(x_lldt, (void *)SEL), -1);
+    CHECK_EQ(try_call(x_lldt, (void *)0), -1);
+}
+
 /* ---- double faults and IST ---- */
 
 static uint64_t df_rsp, df_error;
@@ -307,5 +328,6 @@ void test_main(void)
     jumps();
     flags_in_frames();
     user_faults();
+    noncanonical_bases();
     double_fault();
 }

@@ -49,15 +49,26 @@ static void ended(void *ctx, const struct hv_end_report *r)
     leave(r->kind == HV_END_RESET ? 10 : r->kind == HV_END_FAILED ? 2 : 11);
 }
 
+static struct hv_partition *partition;
+
+/* What is posted to connection 1 comes back, as a message, on the sender's SINT 2; a signal on
+ * connection 2 sets the event flag of the same number at its SINT 3. */
 static enum hv_status post(void *ctx, unsigned vp, uint32_t id, uint32_t type, const void *payload,
                            uint32_t len)
 {
-    return HV_STATUS_INVALID_CONNECTION_ID;
+    if (id != 1)
+        return HV_STATUS_INVALID_CONNECTION_ID;
+    return hv_synic_post(partition, vp, 2, type, payload, (uint8_t)len)
+               ? HV_STATUS_SUCCESS
+               : HV_STATUS_INSUFFICIENT_BUFFERS;
 }
 
 static enum hv_status signal_event(void *ctx, unsigned vp, uint32_t id, uint16_t flag)
 {
-    return HV_STATUS_INVALID_CONNECTION_ID;
+    if (id != 2)
+        return HV_STATUS_INVALID_CONNECTION_ID;
+    hv_synic_signal(partition, vp, 3, flag);
+    return HV_STATUS_SUCCESS;
 }
 
 static void ioapic_eoi(void *ctx, uint8_t vector)
@@ -98,6 +109,7 @@ static bool run(const struct hv_partition_params *params, const char *path, err 
         !hv_io_claim(hv_partition_io(p), HV_IO_PORT, 0xf4, 4, &debug_exit, NULL, e) ||
         !load(p, path, e))
         return false;
+    partition = p;
     hv_partition_resume(p);
     for (;;)
         pause(); /* a VP's thread ends the process */

@@ -260,6 +260,11 @@ static inline bool soft_long_mode(const struct soft_vp *vp)
     return vp->efer & EFER_LMA;
 }
 
+static inline bool soft_canonical(uint64_t lin)
+{
+    return (uint64_t)((int64_t)(lin << 16) >> 16) == lin;
+}
+
 static inline bool soft_protected(const struct soft_vp *vp) /* and not virtual-8086 */
 {
     return (vp->cr0 & CR0_PE) && !(vp->eflags & FL_VM);

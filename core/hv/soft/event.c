@@ -199,7 +199,7 @@ static void deliver_long(struct soft_vp *vp, const struct gate *g, unsigned vect
         uint16_t ss;
         soft_tss_stack(vp, NULL, cpl, &ss, &f.sp);
     }
-    if ((uint64_t)((int64_t)(g->offset << 16) >> 16) != g->offset)
+    if (!soft_canonical(g->offset))
         soft_raise_error(vp, NULL, EXC_GP, vp->ext);
     f.sp &= ~15ull;
     frame_push(vp, &f, vp->seg[HV_SS].selector);

@@ -353,11 +353,6 @@ static _Noreturn void page_fault(struct soft_vp *vp, const struct insn *i, uint6
     soft_raise_error(vp, i, EXC_PF, error);
 }
 
-static bool canonical(uint64_t lin)
-{
-    return (uint64_t)((int64_t)(lin << 16) >> 16) == lin;
-}
-
 /* #GP(0), or #SS(0) for a stack reference. */
 static _Noreturn void bad_address(struct soft_vp *vp, const struct insn *i)
 {
@@ -418,7 +413,7 @@ static uint8_t *look(struct soft_vp *vp, const struct insn *i, uint64_t lin, enu
     }
     struct xlat x;
     uint32_t error;
-    if (soft_long_mode(vp) && !canonical(lin))
+    if (soft_long_mode(vp) && !soft_canonical(lin))
         bad_address(vp, i);
     if (!translate(vp, lin, acc, view, &x, &error))
         page_fault(vp, i, lin, error);
@@ -717,7 +712,7 @@ const uint8_t *soft_fetch_page(struct soft_vp *vp, uint64_t lin, uint64_t *phys)
     }
     struct xlat x;
     uint32_t error;
-    if (soft_long_mode(vp) && !canonical(lin))
+    if (soft_long_mode(vp) && !soft_canonical(lin))
         soft_raise_error(vp, NULL, EXC_GP, 0);
     if (!translate(vp, lin, ACC_EXEC, vp->cpl == 3 ? SOFT_MMU_USER : kernel_view(vp), &x, &error))
         page_fault(vp, NULL, lin, error);

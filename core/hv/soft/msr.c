@@ -109,11 +109,6 @@ enum {
 #define MSR_TSC_AUX 0xc0000103u
 #define MSR_AMD_DE_CFG 0xc0011029u
 
-static bool canonical(uint64_t v)
-{
-    return (uint64_t)((int64_t)(v << 16) >> 16) == v;
-}
-
 /* The MSRs that are a plain 64-bit variable; `kind` says what may be written. */
 enum msr_kind { ANY, CANONICAL, LOW32, READ_ONLY };
 
@@ -283,7 +278,7 @@ bool soft_wrmsr(struct soft_vp *vp, uint32_t msr, uint64_t v)
     enum msr_kind kind;
     uint64_t *p = plain_msr(vp, msr, &kind), now;
     if (p) {
-        if ((kind == CANONICAL && !canonical(v)) || (kind == LOW32 && v >> 32))
+        if ((kind == CANONICAL && !soft_canonical(v)) || (kind == LOW32 && v >> 32))
             return false;
         *p = v;
         return true;

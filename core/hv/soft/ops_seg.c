@@ -128,7 +128,7 @@ static void check_target(struct soft_vp *vp, const struct insn *i, const struct 
                          const struct hv_segment *cs, uint64_t off)
 {
     if (soft_long_mode(vp) && desc_long(d)) {
-        if ((uint64_t)((int64_t)(off << 16) >> 16) != off)
+        if (!soft_canonical(off))
             soft_raise_error(vp, i, EXC_GP, 0);
     } else if (off > cs->limit) {
         soft_raise_error(vp, i, EXC_GP, 0);
@@ -663,6 +663,17 @@ static bool verify(struct soft_vp *vp, const struct insn *i, uint16_t sel, bool 
     return !desc_code(&d) || (desc_type(&d) & SEG_R);
 }
 
+/* The descriptor of an LDT or a TSS; 16 bytes with a canonical base in long mode. */
+static void system_desc(struct soft_vp *vp, const struct insn *i, uint16_t sel, struct desc *d,
+                        struct hv_segment *s)
+{
+    if (!desc_present(d))
+        soft_raise_sel(vp, i, EXC_NP, sel);
+    soft_desc_to_seg(d, sel, soft_long_mode(vp), s);
+    if (soft_long_mode(vp) && !soft_canonical(s->base))
+        soft_raise_sel(vp, i, EXC_GP, sel);
+}
+
 static void load_ldt(struct soft_vp *vp, const struct insn *i, uint16_t sel)
 {
     struct desc d;
@@ -673,9 +684,7 @@ static void load_ldt(struct soft_vp *vp, const struct insn *i, uint16_t sel)
         soft_desc_read(vp, i, sel, EXC_GP, &d);
         if (desc_s(&d) || desc_type(&d) != 2)
             soft_raise_sel(vp, i, EXC_GP, sel);
-        if (!desc_present(&d))
-            soft_raise_sel(vp, i, EXC_NP, sel);
-        soft_desc_to_seg(&d, sel, soft_long_mode(vp), &s);
+        system_desc(vp, i, sel, &d, &s);
     }
     vp->seg[HV_LDTR] = s;
 }
@@ -683,6 +692,7 @@ static void load_ldt(struct soft_vp *vp, const struct insn *i, uint16_t sel)
 static void load_tr(struct soft_vp *vp, const struct insn *i, uint16_t sel)
 {
     struct desc d;
+    struct hv_segment s;
     if (!(sel & 0xfffc))
         soft_raise_error(vp, i, EXC_GP, 0);
     if (sel & 4)
@@ -691,12 +701,11 @@ static void load_tr(struct soft_vp *vp, const struct insn *i, uint16_t sel)
     unsigned type = desc_type(&d);
     if (desc_s(&d) || !(type == 9 || (type == 1 && !soft_long_mode(vp))))
         soft_raise_sel(vp, i, EXC_GP, sel);
-    if (!desc_present(&d))
-        soft_raise_sel(vp, i, EXC_NP, sel);
+    system_desc(vp, i, sel, &d, &s);
     uint8_t busy = (uint8_t)(d.raw >> 40 | 2);
     soft_sys_write(vp, i, d.at + 5, &busy, 1);
-    d.raw |= 2ull << 40;
-    soft_desc_to_seg(&d, sel, soft_long_mode(vp), &vp->seg[HV_TR]);
+    s.attrib |= 2;
+    vp->seg[HV_TR] = s;
 }
 
 OP(grp6) /* SLDT STR LLDT LTR VERR VERW */

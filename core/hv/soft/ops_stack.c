@@ -14,7 +14,7 @@
 
 void soft_stack_check(struct soft_vp *vp, const struct insn *i, uint64_t lin)
 {
-    if ((uint64_t)((int64_t)(lin << 16) >> 16) != lin)
+    if (!soft_canonical(lin))
         soft_raise_error(vp, i, EXC_SS, 0);
 }
 
@@ -309,7 +309,7 @@ static uint64_t target_legacy(struct soft_vp *vp, const struct insn *i, uint64_t
 
 static inline uint64_t target64(struct soft_vp *vp, const struct insn *i, uint64_t rip)
 {
-    if (SOFT_UNLIKELY((uint64_t)((int64_t)(rip << 16) >> 16) != rip))
+    if (SOFT_UNLIKELY(!soft_canonical(rip)))
         soft_raise_error(vp, i, EXC_GP, 0);
     return rip;
 }

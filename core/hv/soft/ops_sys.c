@@ -334,7 +334,7 @@ OP(sysret)
         soft_raise(vp, i, EXC_UD);
     need_cpl0(vp, i);
     uint64_t sel = vp->star >> 48, to = vp->gpr[HV_RCX];
-    if (to64 && (uint64_t)((int64_t)(to << 16) >> 16) != to)
+    if (to64 && !soft_canonical(to))
         soft_raise_error(vp, i, EXC_GP, 0);
     if (soft_long_mode(vp)) {
         uint64_t fl = vp->gpr[HV_R11];
@@ -370,8 +370,7 @@ OP(sysexit)
     if (!(vp->cr0 & CR0_PE) || !(vp->sysenter_cs & 0xfffc) || vp->cpl)
         soft_raise_error(vp, i, EXC_GP, 0);
     uint64_t ip = vp->gpr[HV_RDX], sp = vp->gpr[HV_RCX];
-    if (to64 && ((uint64_t)((int64_t)(ip << 16) >> 16) != ip ||
-                 (uint64_t)((int64_t)(sp << 16) >> 16) != sp))
+    if (to64 && (!soft_canonical(ip) || !soft_canonical(sp)))
         soft_raise_error(vp, i, EXC_GP, 0);
     vp->rip = to64 ? ip : (uint32_t)ip;
     vp->gpr[HV_RSP] = to64 ? sp : (uint32_t)sp;
@@ -403,7 +402,7 @@ OP(fsgsbase) /* F3 0F AE /0-/3 reg: RDFSBASE RDGSBASE WRFSBASE WRGSBASE */
         *reg = wide ? *base : (uint32_t)*base;
     } else {
         uint64_t v = wide ? *reg : (uint32_t)*reg;
-        if ((uint64_t)((int64_t)(v << 16) >> 16) != v)
+        if (!soft_canonical(v))
             soft_raise_error(vp, i, EXC_GP, 0);
         *base = v;
     }
@@ -609,7 +608,7 @@ static void load_table(struct soft_vp *vp, const struct insn *i, struct hv_table
     soft_read(vp, i, soft_ea(vp, i, n, false), b, n);
     uint64_t base;
     memcpy(&base, b + 2, 8);
-    if (n == 10 && (uint64_t)((int64_t)(base << 16) >> 16) != base)
+    if (n == 10 && !soft_canonical(base))
         soft_raise_error(vp, i, EXC_GP, 0);
     if (n == 6)
         base = i->imm8 >> 4 == 2 ? base & 0xffffff : (uint32_t)base;
