@@ -57,18 +57,30 @@ static struct soft_vp *vp_new(struct soft *s, unsigned index, err *e)
     return vp;
 }
 
+static bool map_has(const struct soft_map *m, const struct soft_region *r)
+{
+    for (unsigned n = 0; m && n < m->n; n++)
+        if (m->r[n].code == r->code)
+            return true;
+    return false;
+}
+
+/* A region's arrays are freed with the last of the maps that name it. */
 static void map_free(struct soft *s)
 {
-    struct soft_map *m = atomic_load(&s->map);
-    for (unsigned n = 0; m && n < m->n; n++) {
-        free((void *)m->r[n].code);
-        free((void *)m->r[n].dirty);
-    }
+    struct soft_map *newer = NULL, *m = atomic_load(&s->map);
     while (m) {
-        struct soft_map *older = m->older;
-        free(m);
-        m = older;
+        for (unsigned n = 0; n < m->n; n++) {
+            if (map_has(newer, &m->r[n]))
+                continue;
+            free((void *)m->r[n].code);
+            free((void *)m->r[n].dirty);
+        }
+        free(newer);
+        newer = m;
+        m = m->older;
     }
+    free(newer);
 }
 
 static void soft_destroy(void *b)
