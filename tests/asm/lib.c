@@ -126,10 +126,11 @@ static struct {
     unsigned apic_id;
 } cpus[MAX_CPUS];
 
+/* At least 7 ms, whatever the TSC's rate; port reads would be dear in a nested machine. */
 static void delay(void)
 {
-    for (unsigned i = 0; i < 20000; i++)
-        inb(0x3fd);
+    for (uint64_t start = rdtsc(); rdtsc() - start < 30000000;)
+        cpu_pause();
 }
 
 unsigned apic_id_of(unsigned index)
