@@ -199,6 +199,7 @@ static int attach(const char *name, const char *which, bool force)
     GVariantBuilder more;
     g_variant_builder_init(&more, G_VARIANT_TYPE_VARDICT);
     g_variant_builder_add(&more, "{sv}", "name", g_variant_new_string(info->name));
+    g_variant_builder_add(&more, "{sv}", "place", g_variant_new_string(info->id));
     g_autofree char *id = NULL;
     if (!vireo_usb1_call_attach_sync(usb, g_variant_new_handle(0), g_variant_builder_end(&more),
                                      fds, &id, NULL, NULL, &error))
@@ -214,12 +215,14 @@ static char *guest_id(VireoUsb1 *usb, const char *which)
     for (gsize i = 0; devices && i < g_variant_n_children(devices); i++) {
         g_autoptr(GVariant) device = g_variant_get_child_value(devices, i);
         guint16 vendor = 0, product = 0;
-        const char *id = "";
+        const char *id = "", *place = "";
         g_variant_lookup(device, "id", "&s", &id);
+        g_variant_lookup(device, "place", "&s", &place);
         g_variant_lookup(device, "vendor", "q", &vendor);
         g_variant_lookup(device, "product", "q", &product);
         g_autofree char *kind = g_strdup_printf("%04x:%04x", vendor, product);
-        if (strcmp(id, which) == 0 || g_ascii_strcasecmp(kind, which) == 0)
+        if (strcmp(id, which) == 0 || strcmp(place, which) == 0 ||
+            g_ascii_strcasecmp(kind, which) == 0)
             return g_strdup(id);
     }
     return NULL;

@@ -11,12 +11,12 @@
 /* vhci_hcd has 15 high-speed and 15 super-speed ports. */
 #define DEVICES_MAX 30
 #define BUS_NUMBER 1
-#define NAME_MAX_BYTES 120
+#define TEXT_MAX 120 /* characters */
 
 struct lent {
     VireoUsbService *service; /* borrowed: it goes after all of these */
     VireoUsbDevice *device;
-    char *id, *name;
+    char *id, *name, *place;
     const char *state;
     char *reason; /* why it was taken back, when the session did */
     GDBusMethodInvocation *attaching;
@@ -59,6 +59,7 @@ static void publish(VireoUsbService *self)
         g_variant_builder_open(&all, G_VARIANT_TYPE("a{sv}"));
         g_variant_builder_add(&all, "{sv}", "id", g_variant_new_string(l->id));
         g_variant_builder_add(&all, "{sv}", "name", g_variant_new_string(l->name));
+        g_variant_builder_add(&all, "{sv}", "place", g_variant_new_string(l->place));
         g_variant_builder_add(&all, "{sv}", "vendor",
                               g_variant_new_uint16(vireo_usb_device_get_vendor(l->device)));
         g_variant_builder_add(&all, "{sv}", "product",
@@ -85,6 +86,7 @@ static void lent_free(gpointer data)
     g_ptr_array_unref(l->detaching);
     g_free(l->id);
     g_free(l->name);
+    g_free(l->place);
     g_free(l->reason);
     g_free(l);
 }
@@ -173,12 +175,14 @@ static void on_ready(VireoUsbDevice *device, struct lent *l)
                              vireo_usb_device_get_speed(device), on_stream, r);
 }
 
-static char *name_of(GVariant *info)
+/* What the viewer says of a device, cut to what belongs in a line. */
+static char *text_of(GVariant *info, const char *key, const char *otherwise)
 {
-    const char *name = NULL;
-    g_variant_lookup(info, "name", "&s", &name);
-    return name && name[0] ? g_utf8_substring(name, 0, MIN(g_utf8_strlen(name, -1), NAME_MAX_BYTES))
-                           : g_strdup("USB device");
+    const char *text = NULL;
+    g_variant_lookup(info, key, "&s", &text);
+    if (!text || !text[0])
+        return g_strdup(otherwise);
+    return g_utf8_substring(text, 0, MIN(g_utf8_strlen(text, -1), TEXT_MAX));
 }
 
 static gboolean on_attach(VireoUsb1 *skeleton, GDBusMethodInvocation *call, GUnixFDList *fds,
@@ -202,7 +206,8 @@ static gboolean on_attach(VireoUsb1 *skeleton, GDBusMethodInvocation *call, GUni
     l->service = self;
     l->device = vireo_usb_device_new(fd, BUS_NUMBER << 16 | self->last_number);
     l->id = g_strdup_printf("usb%u", self->last_number);
-    l->name = name_of(info);
+    l->name = text_of(info, "name", "USB device");
+    l->place = text_of(info, "place", "");
     l->state = "taking";
     l->attaching = call;
     l->detaching = g_ptr_array_new();
