@@ -3,6 +3,7 @@
 
 #include <glib/gi18n.h>
 
+#include "app/search-provider.h"
 #include "app/ui/console-window.h"
 #include "app/ui/disk-tool.h"
 #include "app/ui/library-window.h"
@@ -12,6 +13,8 @@
 #include "app/ui/why-slow.h"
 #include "app/ui/wizard.h"
 
+enum { IDLE_MS = 10000 };
+
 struct _VireoApplication {
     AdwApplication parent;
     VireoLibrary *library;
@@ -20,6 +23,8 @@ struct _VireoApplication {
 };
 
 G_DEFINE_FINAL_TYPE(VireoApplication, vireo_application, ADW_TYPE_APPLICATION)
+
+static gboolean ensure_library(VireoApplication *self, GError **error);
 
 /* ---- windows ---- */
 
@@ -79,6 +84,7 @@ void vireo_application_reload(VireoApplication *self)
 
 VireoLibrary *vireo_application_get_library(VireoApplication *self)
 {
+    ensure_library(self, NULL);
     return self->library;
 }
 
@@ -131,6 +137,7 @@ static void on_items(GListModel *model, guint position, guint removed, guint add
 
 static void do_new(GSimpleAction *action, GVariant *parameter, gpointer data)
 {
+    g_application_activate(data);
     vireo_application_open_wizard(data, NULL);
 }
 
@@ -268,6 +275,7 @@ static void vireo_application_startup(GApplication *app)
                              self);
     g_action_map_add_action_entries(G_ACTION_MAP(app), entries, G_N_ELEMENTS(entries), app);
     set_accels(self);
+    g_application_set_inactivity_timeout(app, IDLE_MS); /* started by a search alone */
 }
 
 /* Without a store there is nothing to show but why. */
@@ -289,19 +297,26 @@ static void show_unusable(VireoApplication *self, const GError *error)
     gtk_window_present(GTK_WINDOW(w));
 }
 
+static gboolean ensure_library(VireoApplication *self, GError **error)
+{
+    if (self->library)
+        return TRUE;
+    self->library = vireo_library_new(error);
+    if (!self->library)
+        return FALSE;
+    g_signal_connect(self->library, "items-changed", G_CALLBACK(on_items), self);
+    on_items(G_LIST_MODEL(self->library), 0, 0,
+             g_list_model_get_n_items(G_LIST_MODEL(self->library)), self);
+    return TRUE;
+}
+
 static void vireo_application_activate(GApplication *app)
 {
     VireoApplication *self = VIREO_APPLICATION(app);
     g_autoptr(GError) error = NULL;
-    if (!self->library) {
-        self->library = vireo_library_new(&error);
-        if (!self->library) {
-            show_unusable(self, error);
-            return;
-        }
-        g_signal_connect(self->library, "items-changed", G_CALLBACK(on_items), self);
-        on_items(G_LIST_MODEL(self->library), 0, 0,
-                 g_list_model_get_n_items(G_LIST_MODEL(self->library)), self);
+    if (!ensure_library(self, &error)) {
+        show_unusable(self, error);
+        return;
     }
     if (!self->window) {
         self->window = vireo_library_window_new(GTK_APPLICATION(self), self->library);
@@ -336,6 +351,14 @@ static int on_local_options(GApplication *app, GVariantDict *options, gpointer d
     return 0;
 }
 
+static gboolean vireo_application_dbus_register(GApplication *app, GDBusConnection *connection,
+                                                const char *path, GError **error)
+{
+    return G_APPLICATION_CLASS(vireo_application_parent_class)
+               ->dbus_register(app, connection, path, error) &&
+           vireo_search_provider_export(VIREO_APPLICATION(app), connection, error);
+}
+
 static void vireo_application_class_init(VireoApplicationClass *klass)
 {
     GApplicationClass *app = G_APPLICATION_CLASS(klass);
@@ -343,6 +366,7 @@ static void vireo_application_class_init(VireoApplicationClass *klass)
     app->startup = vireo_application_startup;
     app->activate = vireo_application_activate;
     app->open = vireo_application_open;
+    app->dbus_register = vireo_application_dbus_register;
 }
 
 static void vireo_application_init(VireoApplication *self)

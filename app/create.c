@@ -14,7 +14,7 @@
 
 typedef struct {
     VireoCreateRequest *request;
-    VireoLibrary *library;
+    struct store *store;
     struct vm_config *config;
     char *folder; /* the machine's own */
     VireoProgress progress;
@@ -44,24 +44,9 @@ static void free_job(gpointer data)
 {
     Job *j = data;
     free_request(j->request);
-    g_object_unref(j->library);
     vm_config_free(j->config);
     g_free(j->folder);
     g_free(j);
-}
-
-char *vireo_create_free_name(VireoLibrary *library, const char *base)
-{
-    for (guint n = 1;; n++) {
-        g_autofree char *name = n == 1 ? g_strdup(base) : g_strdup_printf("%s %u", base, n);
-        gboolean taken = FALSE;
-        for (guint i = 0; i < g_list_model_get_n_items(G_LIST_MODEL(library)); i++) {
-            g_autoptr(VireoVm) vm = g_list_model_get_item(G_LIST_MODEL(library), i);
-            taken |= !strcmp(vireo_vm_get_name(vm), name);
-        }
-        if (!taken)
-            return g_steal_pointer(&name);
-    }
 }
 
 /* ---- the configuration ---- */
@@ -171,7 +156,7 @@ static void prepare_installer(GTask *task, gpointer source, gpointer data, GCanc
 static void undo(Job *j)
 {
     g_autofree char *base = g_path_get_basename(j->folder);
-    store_delete(vireo_library_get_store(j->library), base, 0, NULL);
+    store_delete(j->store, base, 0, NULL);
 }
 
 /* Takes the task. */
@@ -265,16 +250,15 @@ static void build(GTask *task)
                               on_built, task);
 }
 
-void vireo_create_async(VireoLibrary *library, VireoCreateRequest *request, VireoProgress progress,
+void vireo_create_async(struct store *store, VireoCreateRequest *request, VireoProgress progress,
                         gpointer progress_data, GCancellable *cancellable,
                         GAsyncReadyCallback callback, gpointer data)
 {
     GTask *task = g_task_new(NULL, cancellable, callback, data);
     Job *j = g_new0(Job, 1);
-    struct store *store = vireo_library_get_store(library);
     err e = ERR_INIT;
     j->request = request;
-    j->library = g_object_ref(library);
+    j->store = store;
     j->progress = progress;
     j->progress_data = progress_data;
     g_task_set_task_data(task, j, free_job);

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "app/gallery.h"
-#include "app/library.h"
+#include "core/machine/store.h"
 
 typedef enum {
     VIREO_SOURCE_GALLERY,
@@ -23,12 +23,10 @@ typedef struct {
     gboolean dynamic, connected;
 } VireoCreateRequest;
 
-/* Takes the request. Nothing is left behind on failure or when cancelled. */
-void vireo_create_async(VireoLibrary *library, VireoCreateRequest *request, VireoProgress progress,
+/* Takes the request, borrows the store until the callback. Nothing is left behind on failure or when
+ * cancelled. */
+void vireo_create_async(struct store *store, VireoCreateRequest *request, VireoProgress progress,
                         gpointer progress_data, GCancellable *cancellable,
                         GAsyncReadyCallback callback, gpointer data);
 /* The new machine's id. */
 char *vireo_create_finish(GAsyncResult *result, GError **error);
-
-/* `base`, or `base` and a number, that no machine of the library has. */
-char *vireo_create_free_name(VireoLibrary *library, const char *base);

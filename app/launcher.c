@@ -38,17 +38,19 @@ char *vireo_launcher_socket(const char *id)
     return g_build_filename(g_get_user_runtime_dir(), "vireo", id, "bus", NULL);
 }
 
-/* The installed worker, or the one beside this program in a build folder. */
-static char *worker_path(void)
+char *vireo_launcher_worker(void)
 {
     const char *given = g_getenv("VIREO_WORKER");
     if (given)
         return g_strdup(given);
     g_autofree char *self = g_file_read_link("/proc/self/exe", NULL);
     g_autofree char *folder = self ? g_path_get_dirname(self) : NULL;
-    g_autofree char *beside = folder ? g_build_filename(folder, "worker", "vireo-vm", NULL) : NULL;
-    if (beside && g_file_test(beside, G_FILE_TEST_IS_EXECUTABLE))
-        return g_steal_pointer(&beside);
+    static const char *const places[] = {"worker", "../worker"};
+    for (gsize i = 0; folder && i < G_N_ELEMENTS(places); i++) {
+        g_autofree char *beside = g_build_filename(folder, places[i], "vireo-vm", NULL);
+        if (g_file_test(beside, G_FILE_TEST_IS_EXECUTABLE))
+            return g_canonicalize_filename(beside, NULL);
+    }
     return g_strdup(VIREO_LIBEXECDIR "/vireo-vm");
 }
 
@@ -153,7 +155,7 @@ static void detach(gpointer data)
 /* GLib forks twice unless told otherwise: the worker is not our child. */
 static gboolean spawn_detached(Start *s, GError **error)
 {
-    g_autofree char *worker = worker_path();
+    g_autofree char *worker = vireo_launcher_worker();
     g_autofree char *log = g_build_filename(s->folder, "worker.log", NULL);
     const char *argv[] = {worker, "--id", s->id, "--folder", s->folder, NULL};
     int out = g_open(log, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
@@ -185,7 +187,7 @@ static void start_detached(GTask *task)
 
 static GVariant *exec_start(const Start *s)
 {
-    g_autofree char *worker = worker_path();
+    g_autofree char *worker = vireo_launcher_worker();
     const char *argv[] = {worker, "--id", s->id, "--folder", s->folder, NULL};
     GVariantBuilder b;
     g_variant_builder_init(&b, G_VARIANT_TYPE("a(sasb)"));

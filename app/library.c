@@ -62,6 +62,20 @@ static void remove_vanished(VireoLibrary *self, const struct store_list *l)
     }
 }
 
+char *vireo_library_free_name(VireoLibrary *library, const char *base)
+{
+    for (guint n = 1;; n++) {
+        g_autofree char *name = n == 1 ? g_strdup(base) : g_strdup_printf("%s %u", base, n);
+        gboolean taken = FALSE;
+        for (guint i = 0; i < g_list_model_get_n_items(G_LIST_MODEL(library)); i++) {
+            g_autoptr(VireoVm) vm = g_list_model_get_item(G_LIST_MODEL(library), i);
+            taken |= !strcmp(vireo_vm_get_name(vm), name);
+        }
+        if (!taken)
+            return g_steal_pointer(&name);
+    }
+}
+
 gboolean vireo_library_reload(VireoLibrary *self, GError **error)
 {
     struct store_list l;

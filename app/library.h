@@ -18,4 +18,7 @@ struct store *vireo_library_get_store(VireoLibrary *self);
 gboolean vireo_library_reload(VireoLibrary *self, GError **error);
 VireoVm *vireo_library_find(VireoLibrary *self, const char *id); /* borrowed */
 
+/* `base`, or `base` and a number, that no machine has. Owned by the caller. */
+char *vireo_library_free_name(VireoLibrary *library, const char *base);
+
 G_END_DECLS

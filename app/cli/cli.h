@@ -98,6 +98,10 @@ int cli_clipboard(int argc, char **argv);
 int cli_send(int argc, char **argv);
 /* usb.c */
 int cli_usb(int argc, char **argv);
+/* gallery.c, events.c */
+int cli_gallery(int argc, char **argv);
+int cli_events(int argc, char **argv);
+int cli_media(int argc, char **argv);
 /* screen.c */
 int cli_screenshot(int argc, char **argv);
 int cli_type(int argc, char **argv);

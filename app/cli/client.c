@@ -10,6 +10,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "app/files.h"
+#include "app/launcher.h"
 #include "core/base/cleanup.h"
 
 enum { CALL_TIMEOUT_MS = 120000, CONNECT_STEP_US = 20000, CONNECT_TRIES = 500 };
@@ -51,23 +53,29 @@ static char *socket_path(const char *id)
     return g_build_filename(runtime_dir(), "vireo", id, "bus", NULL);
 }
 
-static struct client *try_connect(const char *id, GError **error)
+/* Takes the connection. */
+static struct client *adopt(GDBusConnection *bus, GError **error)
 {
-    g_autofree char *path = socket_path(id);
-    g_autofree char *escaped = g_dbus_address_escape_value(path);
-    g_autofree char *address = g_strconcat("unix:path=", escaped, NULL);
     struct client *c = g_new0(struct client, 1);
-    c->bus = g_dbus_connection_new_for_address_sync(
-        address, G_DBUS_CONNECTION_FLAGS_AUTHENTICATION_CLIENT, NULL, NULL, error);
-    if (c->bus)
-        c->machine = vireo_machine1_proxy_new_sync(c->bus, G_DBUS_PROXY_FLAGS_NONE, NULL,
-                                                   CLIENT_MACHINE, NULL, error);
+    c->bus = bus;
+    c->machine = vireo_machine1_proxy_new_sync(bus, G_DBUS_PROXY_FLAGS_NONE, NULL, CLIENT_MACHINE,
+                                               NULL, error);
     if (!c->machine) {
         client_close(c);
         return NULL;
     }
     g_dbus_proxy_set_default_timeout(G_DBUS_PROXY(c->machine), CALL_TIMEOUT_MS);
     return c;
+}
+
+static struct client *try_connect(const char *id, GError **error)
+{
+    g_autofree char *path = socket_path(id);
+    g_autofree char *escaped = g_dbus_address_escape_value(path);
+    g_autofree char *address = g_strconcat("unix:path=", escaped, NULL);
+    GDBusConnection *bus = g_dbus_connection_new_for_address_sync(
+        address, G_DBUS_CONNECTION_FLAGS_AUTHENTICATION_CLIENT, NULL, NULL, error);
+    return bus ? adopt(bus, error) : NULL;
 }
 
 /* A machine of no store (vireoctl run), by the name that its worker has. */
@@ -126,35 +134,21 @@ struct client *client_connect(const char *name_or_id)
 
 /* ---- starting ---- */
 
-static char *worker_path(void)
-{
-    const char *given = g_getenv("VIREO_WORKER");
-    if (given)
-        return g_strdup(given);
-    g_autofree char *self = g_file_read_link("/proc/self/exe", NULL);
-    g_autofree char *folder = self ? g_path_get_dirname(self) : NULL;
-    g_autofree char *beside =
-        folder ? g_build_filename(folder, "..", "worker", "vireo-vm", NULL) : NULL;
-    if (beside && g_file_test(beside, G_FILE_TEST_IS_EXECUTABLE))
-        return g_steal_pointer(&beside);
-    return g_strdup(VIREO_LIBEXECDIR "/vireo-vm");
-}
-
 static void detach(gpointer data)
 {
     setsid();
 }
 
-static bool spawn(const char *id, const char *folder, int words, GPid *pid, GError **error)
+/* A worker of a machine without a folder: our own child. */
+static bool spawn(const char *id, int words, GPid *pid, GError **error)
 {
-    g_autofree char *worker = worker_path();
-    const char *argv[] = {worker, "--id", id, folder ? "--folder" : NULL, folder, NULL};
-    g_autofree char *log = folder ? g_build_filename(folder, "worker.log", NULL) : NULL;
-    AUTO(fd) out = open(log ? log : "/dev/null", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    g_autofree char *worker = vireo_launcher_worker();
+    const char *argv[] = {worker, "--id", id, NULL};
+    AUTO(fd) out = open("/dev/null", O_WRONLY | O_CLOEXEC);
     AUTO(fd) in = open("/dev/null", O_RDONLY | O_CLOEXEC);
     g_auto(GStrv) env = g_environ_setenv(g_get_environ(), "XDG_RUNTIME_DIR", runtime_dir(), TRUE);
     return g_spawn_async_with_fds(NULL, (char **)argv, env, G_SPAWN_DO_NOT_REAP_CHILD, detach, NULL,
-                                  pid, in, out, log ? out : words, error);
+                                  pid, in, out, words, error);
 }
 
 /* The last line that a worker wrote into the file, less the program's name. */
@@ -169,12 +163,42 @@ static char *last_words(int fd)
     return g_strdup(g_str_has_prefix(line, "vireo-vm: ") ? line + 10 : line);
 }
 
+struct launch {
+    GMainLoop *loop;
+    GDBusConnection *bus;
+    GError *error;
+};
+
+static void on_launched(GObject *source, GAsyncResult *result, gpointer data)
+{
+    struct launch *l = data;
+    l->bus = vireo_launcher_start_finish(result, &l->error);
+    g_main_loop_quit(l->loop);
+}
+
+/* A worker that outlives us. */
+static struct client *launch(const char *id, const char *folder)
+{
+    struct launch l = {.loop = g_main_loop_new(NULL, FALSE)};
+    g_autoptr(GError) error = NULL;
+    vireo_launcher_start_async(id, folder, NULL, on_launched, &l);
+    g_main_loop_run(l.loop);
+    g_main_loop_unref(l.loop);
+    struct client *c = l.bus ? adopt(l.bus, &error) : NULL;
+    if (!c)
+        client_fail(l.error ? l.error : error);
+    g_clear_error(&l.error);
+    return c;
+}
+
 struct client *client_launch(const char *id, const char *folder, bool quiet)
 {
     g_autoptr(GError) error = NULL;
+    if (folder)
+        return launch(id, folder);
     GPid pid = 0;
     AUTO(fd) words = quiet ? memfd_create("words", MFD_CLOEXEC) : -1;
-    if (!spawn(id, folder, words < 0 ? 2 : words, &pid, &error)) {
+    if (!spawn(id, words < 0 ? 2 : words, &pid, &error)) {
         client_fail(error);
         return NULL;
     }
@@ -188,11 +212,8 @@ struct client *client_launch(const char *id, const char *folder, bool quiet)
     }
     err e = ERR_INIT;
     g_autofree char *said = last_words(words);
-    err_set(&e, ERR_IO, "the program that runs the machine did not start%s%s",
-            folder  ? "; see worker.log in "
-            : *said ? ": "
-                    : "",
-            folder ? folder : said);
+    err_set(&e, ERR_IO, "the program that runs the machine did not start%s%s", *said ? ": " : "",
+            said);
     cli_fail(&e);
     return NULL;
 }
@@ -227,34 +248,21 @@ GVariant *client_file(const char *name, const char *path, bool read_only, GUnixF
     return g_variant_builder_end(&b);
 }
 
-static bool add_named(GVariantBuilder *b, const char *name, const char *folder, bool read_only,
-                      GUnixFDList *fds)
+/* `files` (taken) and the port beside. */
+static GVariant *add_port(GVariant *files, int fd, GUnixFDList *fds, GError **error)
 {
-    if (!name)
-        return true;
-    g_autofree char *path =
-        g_path_is_absolute(name) || !folder ? g_strdup(name) : g_build_filename(folder, name, NULL);
-    return add_file(b, name, path, read_only, fds);
-}
-
-static bool add_all(GVariantBuilder *b, const struct vm_config *c, const char *folder,
-                    GUnixFDList *fds)
-{
-    if (!add_named(b, c->kernel, folder, true, fds) || !add_named(b, c->initrd, folder, true, fds))
-        return false;
-    for (uint32_t i = 0; i < c->n_disks; i++)
-        if (!add_named(b, c->disks[i].path, folder,
-                       c->disks[i].read_only || c->disks[i].media == VM_MEDIA_DVD, fds))
-            return false;
-    return true;
-}
-
-static bool add_port(GVariantBuilder *b, int fd, GUnixFDList *fds)
-{
-    int index = g_unix_fd_list_append(fds, fd, NULL);
-    if (index >= 0)
-        g_variant_builder_add(b, "(sh)", "port0", index);
-    return index >= 0;
+    g_autoptr(GVariant) list = g_variant_ref_sink(files);
+    GVariantBuilder b;
+    int index = g_unix_fd_list_append(fds, fd, error);
+    if (index < 0)
+        return NULL;
+    g_variant_builder_init(&b, G_VARIANT_TYPE("a(sh)"));
+    for (gsize i = 0; i < g_variant_n_children(list); i++) {
+        g_autoptr(GVariant) v = g_variant_get_child_value(list, i);
+        g_variant_builder_add_value(&b, v);
+    }
+    g_variant_builder_add(&b, "(sh)", "port0", index);
+    return g_variant_builder_end(&b);
 }
 
 bool client_start(struct client *c, const struct vm_config *config, const char *folder,
@@ -264,18 +272,17 @@ bool client_start(struct client *c, const struct vm_config *config, const char *
     err e = ERR_INIT;
     g_autoptr(GError) error = NULL;
     g_autoptr(GUnixFDList) fds = g_unix_fd_list_new();
-    g_auto(GVariantBuilder) b = G_VARIANT_BUILDER_INIT(G_VARIANT_TYPE("a(sh)"));
     AUTO(str) text = vm_config_format(config, &e);
     if (!text) {
         cli_fail(&e);
         return false;
     }
-    if (!add_all(&b, config, folder, fds))
-        return false;
-    if (more && more->port0 >= 0 && !add_port(&b, more->port0, fds))
-        return false;
-    if (vireo_machine1_call_configure_sync(c->machine, text, g_variant_builder_end(&b), options,
-                                           fds, NULL, NULL, &error) &&
+    GVariant *files = vireo_files_collect(config, folder ? folder : ".", fds, &error);
+    if (files && more && more->port0 >= 0)
+        files = add_port(files, more->port0, fds, &error);
+    if (files &&
+        vireo_machine1_call_configure_sync(c->machine, text, files, options, fds, NULL, NULL,
+                                           &error) &&
         vireo_machine1_call_start_sync(c->machine, g_variant_new("a(sh)", NULL),
                                        g_variant_new("a{sv}", NULL), NULL, NULL, NULL, &error))
         return true;

@@ -8,6 +8,7 @@
 static const struct cli_command commands[] = {
     {"run", cli_run, "run a kernel in a machine of the moment"},
     {"create", cli_create, "create a virtual machine"},
+    {"gallery", cli_gallery, "systems that are built on the spot into a new machine"},
     {"list", cli_list, "list the virtual machines"},
     {"show", cli_show, "show a machine's settings"},
     {"set", cli_set, "change a machine's settings"},
@@ -18,6 +19,8 @@ static const struct cli_command commands[] = {
     {"resume", cli_resume, "let a paused machine go on"},
     {"reset", cli_reset, "restart a machine as the reset button does"},
     {"info", cli_info, "tell what a running machine does"},
+    {"events", cli_events, "show a machine's event log, or what happens now"},
+    {"media", cli_media, "put a disc image into a running machine's drive, or take it out"},
     {"screenshot", cli_screenshot, "write a machine's screen to a file"},
     {"type", cli_type, "type text into a machine"},
     {"key", cli_key, "press keys"},

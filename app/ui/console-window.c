@@ -14,7 +14,7 @@
 #include "app/ui/type-text.h"
 #include "app/ui/vm-actions.h"
 
-enum { ACTIVITY_MS = 1000, FULLSCREEN_EDGE = 3, FULLSCREEN_LEAVE = 80 };
+enum { ACTIVITY_MS = 1000, FULLSCREEN_EDGE = 3, FULLSCREEN_LEAVE = 80, FIT_MS = 100 };
 
 struct _VireoConsoleWindow {
     AdwApplicationWindow parent;
@@ -38,7 +38,8 @@ struct _VireoConsoleWindow {
     GtkWidget *status;
     GtkLabel *state_label, *keyboard_label, *session_label;
     GtkWidget *pointer_icon, *disk_icon, *network_icon;
-    VireoConsole *console; /* borrowed from the machine: only compared */
+    VireoConsole *console;
+    guint fit_id;
 };
 
 G_DEFINE_FINAL_TYPE(VireoConsoleWindow, vireo_console_window, ADW_TYPE_APPLICATION_WINDOW)
@@ -69,12 +70,56 @@ static void update_off_page(VireoConsoleWindow *self)
     gtk_spinner_set_spinning(self->spinner, busy);
 }
 
+/* Where there is room the window is as large as the guest's screen needs: 1:1, sharp and quick. */
+static void fit_window(VireoConsoleWindow *self)
+{
+    GtkWindow *window = GTK_WINDOW(self);
+    int have_w = gtk_widget_get_width(GTK_WIDGET(self->stack));
+    int have_h = gtk_widget_get_height(GTK_WIDGET(self->stack)), w, h;
+    int factor = gtk_widget_get_scale_factor(GTK_WIDGET(self));
+    GdkSurface *surface = gtk_native_get_surface(GTK_NATIVE(self));
+    GdkRectangle room;
+    if (!self->console || !vireo_console_get_surface(self->console) || !have_w || !surface ||
+        gtk_window_is_fullscreen(window) || gtk_window_is_maximized(window))
+        return;
+    gdk_monitor_get_geometry(
+        gdk_display_get_monitor_at_surface(gdk_surface_get_display(surface), surface), &room);
+    gtk_window_get_default_size(window, &w, &h);
+    w += (vireo_console_get_width(self->console) + factor - 1) / factor - have_w;
+    h += (vireo_console_get_height(self->console) + factor - 1) / factor - have_h;
+    if (w <= room.width && h <= room.height)
+        gtk_window_set_default_size(window, w, h);
+}
+
+static void update_screen(VireoConsoleWindow *self);
+
+static gboolean on_fit(gpointer data)
+{
+    VireoConsoleWindow *self = data;
+    self->fit_id = 0;
+    fit_window(self);
+    return G_SOURCE_REMOVE;
+}
+
+/* After the new frame was laid out. */
+static void on_guest_resized(VireoConsoleWindow *self)
+{
+    update_screen(self);
+    if (!self->fit_id)
+        self->fit_id = g_timeout_add(FIT_MS, on_fit, self);
+}
+
 static void update_screen(VireoConsoleWindow *self)
 {
     VireoConsole *console = vireo_vm_get_console(self->vm);
     if (console != self->console) {
-        self->console = console;
+        if (self->console)
+            g_signal_handlers_disconnect_by_data(self->console, self);
+        g_set_object(&self->console, console);
         vireo_screen_set_console(self->screen, console);
+        if (console)
+            g_signal_connect_object(console, "resized", G_CALLBACK(on_guest_resized), self,
+                                    G_CONNECT_SWAPPED);
     }
     gtk_stack_set_visible_child_name(
         self->stack, console && vireo_console_get_surface(console) ? "screen" : "off");
@@ -263,6 +308,7 @@ static void on_fullscreened(VireoConsoleWindow *self)
     gtk_widget_set_visible(self->header, !full);
     gtk_widget_set_visible(GTK_WIDGET(self->toolbar), !full);
     gtk_widget_set_visible(self->status, !full);
+    gtk_widget_set_visible(GTK_WIDGET(self->info), !full);
     gtk_widget_set_visible(GTK_WIDGET(self->leave_bar), full);
     gtk_revealer_set_reveal_child(self->leave_bar, FALSE);
     if (full)
@@ -305,6 +351,7 @@ static gboolean vireo_console_window_close_request(GtkWindow *window)
             _("Closing its window leaves a virtual machine running. Open it again from the list, "
               "or shut it down there."));
         adw_message_dialog_add_response(ADW_MESSAGE_DIALOG(dialog), "close", _("_Understood"));
+        vireo_tidy_names(dialog);
         gtk_window_set_application(GTK_WINDOW(dialog), GTK_APPLICATION(app));
         gtk_window_present(GTK_WINDOW(dialog));
         g_settings_set_boolean(self->settings, "told-runs-on", TRUE);
@@ -350,6 +397,10 @@ static void vireo_console_window_dispose(GObject *object)
         g_signal_handlers_disconnect_by_data(self->vm, self);
     if (self->settings)
         g_signal_handlers_disconnect_by_data(self->settings, self);
+    g_clear_handle_id(&self->fit_id, g_source_remove);
+    if (self->console)
+        g_signal_handlers_disconnect_by_data(self->console, self);
+    g_clear_object(&self->console);
     g_clear_object(&self->vm);
     g_clear_object(&self->settings);
     G_OBJECT_CLASS(vireo_console_window_parent_class)->dispose(object);

@@ -152,7 +152,7 @@ static void suggest_name(VireoWizard *self)
         base = g_strdup(entry ? vireo_gallery_entry_get_title(entry) : _("Virtual machine"));
     else
         base = base_name(source(self) == VIREO_SOURCE_KERNEL ? self->kernel : self->image);
-    g_autofree char *name = vireo_create_free_name(self->library, base);
+    g_autofree char *name = vireo_library_free_name(self->library, base);
     gtk_editable_set_text(self->name, name);
     self->name_is_ours = TRUE;
 }
@@ -254,6 +254,7 @@ static void show_problem(VireoWizard *self, const GError *error)
     GtkWidget *dialog =
         adw_message_dialog_new(GTK_WINDOW(self), _("The Machine Was Not Created"), text);
     adw_message_dialog_add_response(ADW_MESSAGE_DIALOG(dialog), "close", _("_Close"));
+    vireo_tidy_names(dialog);
     gtk_window_present(GTK_WINDOW(dialog));
 }
 
@@ -301,8 +302,8 @@ static void create(VireoWizard *self)
     gtk_progress_bar_set_fraction(self->build_progress, 0);
     gtk_stack_set_visible_child_name(self->stack, "building");
     update(self);
-    vireo_create_async(self->library, r, on_progress, self, self->cancellable, on_created,
-                       g_object_ref(self));
+    vireo_create_async(vireo_library_get_store(self->library), r, on_progress, self,
+                       self->cancellable, on_created, g_object_ref(self));
 }
 
 /* ---- buttons ---- */
