@@ -255,6 +255,14 @@ void vireo_launcher_start_async(const char *id, const char *folder, GCancellable
         g_object_unref(task);
         return;
     }
+    if (g_access(folder, W_OK) != 0) {
+        g_task_return_new_error(task, VIREO_ERROR, ERR_READ_ONLY,
+                                _("The machine’s folder, %s, cannot be written: %s. Its disks and "
+                                  "its log are there; make it writable and start again."),
+                                folder, g_strerror(errno));
+        g_object_unref(task);
+        return;
+    }
     if (g_getenv("VIREO_NO_SYSTEMD"))
         start_detached(task);
     else
