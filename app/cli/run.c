@@ -433,6 +433,15 @@ static int run_machine(struct run *r, const struct run_options *o, err *e)
     return status;
 }
 
+/* Before a long run, not after it. */
+static bool can_write(const char *path, err *e)
+{
+    g_autofree char *folder = g_path_get_dirname(path);
+    if (access(access(path, F_OK) ? folder : path, W_OK))
+        return err_errno(e, errno, "%s", path);
+    return true;
+}
+
 static int run(const struct run_options *o)
 {
     struct run *r = g_new0(struct run, 1);
@@ -440,8 +449,8 @@ static int run(const struct run_options *o)
     int status = CLI_USAGE;
     r->signal_fd = r->out_fd = r->port = -1;
     r->loop = g_main_loop_new(NULL, FALSE);
-    if (plan_shots(r, &o->shots, false, &e) && open_output(r, o, &e) && watch_signals(r, &e) &&
-        start(r, o, &e))
+    if ((!o->stats || can_write(o->stats, &e)) && plan_shots(r, &o->shots, false, &e) &&
+        open_output(r, o, &e) && watch_signals(r, &e) && start(r, o, &e))
         status = run_machine(r, o, &e);
     terminal_restore();
     if (e.text[0])

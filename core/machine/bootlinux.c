@@ -28,8 +28,6 @@ enum { /* offsets in the zero page; from 0x1f1 on the setup header */
        Z_INITRD_SIZE = 0x21c,
        Z_CMDLINE = 0x228,
        Z_INITRD_MAX = 0x22c,
-       Z_ALIGNMENT = 0x230,
-       Z_RELOCATABLE = 0x234,
        Z_XLOADFLAGS = 0x236,
        Z_CMDLINE_SIZE = 0x238,
        Z_PREFERRED = 0x258,
@@ -86,7 +84,8 @@ bool boot_is_linux32(const struct boot_file *f)
     return parse_header(&p, &im, NULL) && !im.is64;
 }
 
-/* Decides where the kernel goes: where it prefers, else as low as it may. */
+/* Where the kernel goes: where it prefers. One that is loaded lower unpacks itself there all the
+ * same. */
 static bool place(const struct boot_params *p, struct image *im, err *e)
 {
     const uint8_t *h = im->setup;
@@ -97,15 +96,11 @@ static bool place(const struct boot_params *p, struct image *im, err *e)
         im->init_size = MAX(im->init_size, get_le32(h + Z_INIT_SIZE));
         im->load = get_le64(h + Z_PREFERRED);
     }
-    bool movable = version >= 0x205 && h[Z_RELOCATABLE];
-    uint64_t alignment = get_le32(h + Z_ALIGNMENT), low_end = p->map->low_end;
-    bool aligned = alignment && !(alignment & (alignment - 1)) && alignment <= MIB(256);
-    if (!range_within(im->load, im->init_size, low_end) && movable && aligned)
-        im->load = align_up(LAYOUT_HIGH_RAM_BASE, alignment);
-    if (im->load < LAYOUT_HIGH_RAM_BASE || !range_within(im->load, im->init_size, low_end))
+    if (im->load < LAYOUT_HIGH_RAM_BASE || !range_within(im->load, im->init_size, p->map->low_end))
         return err_set(e, ERR_INVALID,
-                       "%s needs more memory than the machine has (it unpacks to %" PRIu64 " MiB)",
-                       p->kernel.name, im->init_size >> 20);
+                       "%s needs more memory than the machine has (it unpacks to %" PRIu64
+                       " MiB from %" PRIu64 " MiB on)",
+                       p->kernel.name, (im->init_size >> 20) + 1, im->load >> 20);
     im->initrd_limit = (uint64_t)get_le32(h + Z_INITRD_MAX) + 1;
     if (im->is64 && (get_le16(h + Z_XLOADFLAGS) & XLF_ABOVE_4G))
         im->initrd_limit = UINT64_MAX;

@@ -56,7 +56,7 @@ static void print(FILE *f, const struct machine_report *r)
     }
     if (r->has_state)
         registers(f, &r->state);
-    if (r->end != MACHINE_FAILED && r->text[0])
+    if (r->end == MACHINE_CRASHED && r->text[0])
         words(f, r->text);
 }
 

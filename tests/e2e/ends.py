@@ -107,12 +107,16 @@ wrong("an unknown accelerator", "--multiboot", small, "--accel", "magic")
 wrong("an unknown processor", "--multiboot", small, "--cpu", "486")
 wrong("an unknown option", "--multiboot", small, "--frobnicate")
 wrong("an unknown place for serial output", "--multiboot", small, "--serial", "/nonexistent/file")
+wrong("an impossible place for the figures", "--multiboot", small, "--stats", "/nonexistent/file")
 header = bytearray(0x300)
 header[0x1F1] = 4
 header[0x1F4:0x1F8] = struct.pack("<I", 1000)
 header[0x1FE:0x200] = b"\x55\xaa"
 header[0x202:0x208] = b"HdrS\x0f\x02"
 header[0x211] = 1
+wrong("memory that the kernel does not fit into", "--memory", "16M", "--kernel", path("whole", bytes(
+    header[:0x1F4]) + struct.pack("<I", 1) + bytes(header[0x1F8:0x258]) + struct.pack("<QI", 16 << 20, 1 << 20) +
+    bytes(8192)), says="more memory than the machine has")
 wrong("a truncated kernel", "--kernel", path("cut", bytes(header)), says="cut short")
 
 # ---- signals and what is left behind ----
