@@ -2,6 +2,8 @@
 /* vireoctl session, clipboard, send: the enhanced session of a running machine. */
 #include <errno.h>
 #include <fcntl.h>
+#include <glib-unix.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -9,6 +11,7 @@
 
 #include "app/cli/session.h"
 #include "core/base/cleanup.h"
+#include "session/audio/sound.h"
 
 #define SESSION_PATH "/org/vireo/Session1"
 #define CLIPBOARD_PATH "/org/qemu/Display1/Clipboard"
@@ -173,12 +176,75 @@ static int policy(VireoSession1 *s, int n, char **pairs)
     return CLI_OK;
 }
 
+/* ---- session audio ---- */
+
+static gboolean on_stop(gpointer data)
+{
+    g_main_loop_quit(data);
+    return G_SOURCE_REMOVE;
+}
+
+static void on_worker_gone(GDBusConnection *c, gboolean remote, GError *error, GMainLoop *loop)
+{
+    g_main_loop_quit(loop);
+}
+
+static void print_stats(VireoSound *sound, bool json)
+{
+    struct vireo_sound_stats st;
+    struct cli_json j = {.f = stdout};
+    vireo_sound_get_stats(sound, &st);
+    if (!json) {
+        printf("latency %.1f ms, clock %+.1f ppm, %" G_GUINT64_FORMAT
+               " frames, %u underruns, %u skips\n",
+               st.latency_ms, (st.ratio - 1) * 1e6, st.frames, st.underruns, st.skips);
+        return;
+    }
+    cli_json_open(&j, '{');
+    cli_json_key(&j, "latency-ms");
+    cli_json_real(&j, st.latency_ms);
+    cli_json_key(&j, "clock-ppm");
+    cli_json_real(&j, (st.ratio - 1) * 1e6);
+    cli_json_key(&j, "frames");
+    cli_json_number(&j, (gint64)st.frames);
+    cli_json_key(&j, "underruns");
+    cli_json_number(&j, st.underruns);
+    cli_json_key(&j, "skips");
+    cli_json_number(&j, st.skips);
+    cli_json_close(&j, '}');
+}
+
+/* Plays, and records if asked to, until a signal, the machine's end, or the time is up. */
+static int audio(struct client *c, VireoSession1 *s, const char *seconds, bool record, bool json)
+{
+    g_autoptr(GError) error = NULL;
+    if (!vireo_session1_call_connect_sync(s, NULL, &error))
+        return client_fail(error);
+    GMainLoop *loop = g_main_loop_new(NULL, FALSE);
+    g_dbus_connection_set_exit_on_close(c->bus, FALSE);
+    g_signal_connect(c->bus, "closed", G_CALLBACK(on_worker_gone), loop);
+    g_unix_signal_add(SIGINT, on_stop, loop);
+    g_unix_signal_add(SIGTERM, on_stop, loop);
+    if (seconds)
+        g_timeout_add((guint)(g_ascii_strtod(seconds, NULL) * 1000), on_stop, loop);
+    g_autoptr(VireoSound) sound =
+        vireo_sound_new(c->bus, vireo_machine1_get_name(c->machine), record);
+    g_main_loop_run(loop);
+    print_stats(sound, json);
+    vireo_sound_close(sound);
+    g_signal_handlers_disconnect_by_data(c->bus, loop);
+    g_main_loop_unref(loop);
+    return CLI_OK;
+}
+
 int cli_session_command(int argc, char **argv)
 {
-    bool json = false;
-    const struct cli_option options[] = {{"--json", &json, NULL}};
+    bool json = false, record = false;
+    const char *seconds = NULL;
+    const struct cli_option options[] = {
+        {"--json", &json, NULL}, {"--record", &record, NULL}, {"--seconds", NULL, &seconds}};
     int n;
-    if (!cli_parse(argc, argv, options, 1, &n,
+    if (!cli_parse(argc, argv, options, G_N_ELEMENTS(options), &n,
                    "Usage: vireoctl session status NAME [--json]\n"
                    "       vireoctl session policy NAME PERMISSION=yes|no...\n"
                    "       vireoctl session audio NAME [--seconds N] [--record]\n\n"
@@ -197,6 +263,8 @@ int cli_session_command(int argc, char **argv)
         return status(s, json);
     if (strcmp(argv[1], "policy") == 0 && n > 2)
         return policy(s, n - 2, argv + 3);
+    if (strcmp(argv[1], "audio") == 0 && n == 2)
+        return audio(c, s, seconds, record, json);
     return cli_usage("session takes status, policy or audio, and a machine");
 }
 
