@@ -59,7 +59,8 @@ static bool set_kernel(struct vm_config *c, const char *kernel, const char *init
            vm_config_string(&c->cmdline, cmdline, e);
 }
 
-/* Until there is firmware, an installer's kernel is started directly. */
+/* Generation 1 has a BIOS that boots the image; until generation 2 has firmware, an installer's
+ * kernel is started directly there. */
 static bool set_installer(struct vm_config *c, const VireoCreateRequest *r, err *e)
 {
     struct iso_linux l;
@@ -78,7 +79,8 @@ static bool add_sources(struct vm_config *c, const VireoCreateRequest *r, err *e
                set_kernel(c, "vmlinuz", "initrd.img", vireo_gallery_entry_get_cmdline(r->entry), e);
     case VIREO_SOURCE_ISO:
         return vm_config_add_disk(c, bus, VM_MEDIA_DISK, "disk.vhdx", e) &&
-               vm_config_add_disk(c, bus, VM_MEDIA_DVD, r->image, e) && set_installer(c, r, e);
+               vm_config_add_disk(c, bus, VM_MEDIA_DVD, r->image, e) &&
+               (c->generation == 1 || set_installer(c, r, e));
     case VIREO_SOURCE_DISK: return vm_config_add_disk(c, bus, VM_MEDIA_DISK, r->image, e);
     case VIREO_SOURCE_KERNEL:
         if (*r->kernel_disk && !vm_config_add_disk(c, bus, VM_MEDIA_DISK, r->kernel_disk, e))
@@ -143,7 +145,8 @@ static void prepare_installer(GTask *task, gpointer source, gpointer data, GCanc
     const Job *j = data;
     err e = ERR_INIT;
     GError *error = NULL;
-    if (make_disk(j, &e) && extract_installer(j, &e)) {
+    bool direct = j->config->boot == VM_BOOT_LINUX;
+    if (make_disk(j, &e) && (!direct || extract_installer(j, &e))) {
         g_task_return_boolean(task, TRUE);
         return;
     }

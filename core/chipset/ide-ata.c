@@ -93,7 +93,7 @@ static void identify(const struct ide_drive *d, uint8_t out[SECTOR])
     if (!d->write_cache)
         w[85] &= (uint16_t)~0x20;
     w[88] = (uint16_t)(0x3f | (d->udma ? 0x80 << d->udma : 0));
-    w[93] = 0x604b; /* 80 wires */
+    w[93] = 0x600b; /* 80 wires; does not answer for the other drive */
     for (unsigned i = 0; i < 4; i++)
         w[100 + i] = (uint16_t)(d->sectors >> i * 16);
     for (unsigned i = 0; i < SECTOR / 2; i++)

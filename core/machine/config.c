@@ -83,6 +83,8 @@ static const struct field fields[] = {
     TEXT("boot", "kernel", kernel, PATH_LEN, 0, "Linux kernel"),
     TEXT("boot", "initrd", initrd, PATH_LEN, 0, "initial RAM disk"),
     TEXT("boot", "cmdline", cmdline, CMDLINE_LEN, 0, "kernel command line"),
+    TEXT("boot", "order", boot_order, 64, 0,
+         "generation 1: what is tried in turn, of: disk dvd network"),
     FLAG("boot", "num-lock", num_lock, 0, 0, "Num Lock on at start"),
 
     NUM("video", "memory", video_memory, 4, 128, 8, 0, "video memory, MiB"),
@@ -588,6 +590,22 @@ static bool check_adapters(const struct vm_config *c, err *e)
     return true;
 }
 
+static bool check_boot_order(const struct vm_config *c, err *e)
+{
+    static const char *const words[] = {"disk", "dvd", "network"};
+    const char *p = c->boot_order ? c->boot_order : "";
+    for (p += strspn(p, " "); *p; p += strspn(p, " ")) {
+        size_t n = strcspn(p, " "), i = 0;
+        while (i < COUNT(words) && (strlen(words[i]) != n || strncmp(p, words[i], n) != 0))
+            i++;
+        if (i == COUNT(words))
+            return err_set(e, ERR_INVALID, "boot.order: \"%.*s\" is none of disk, dvd and network",
+                           (int)n, p);
+        p += n;
+    }
+    return true;
+}
+
 static bool name_is_blank(const char *s)
 {
     return !s || !s[strspn(s, " \t\n")];
@@ -597,6 +615,8 @@ bool vm_config_check(const struct vm_config *c, err *e)
 {
     if (guid_is_zero(&c->id))
         return err_set(e, ERR_INVALID, "machine.id is missing");
+    if (!check_boot_order(c, e))
+        return false;
     if (name_is_blank(c->name))
         return err_set(e, ERR_INVALID, "The machine has no name");
     if (strchr(c->name, '\n') || strchr(c->name, '\t'))

@@ -93,6 +93,7 @@ struct vm_config {
 
     uint32_t boot; /* enum vm_boot */
     char *kernel, *initrd, *cmdline;
+    char *boot_order; /* of a BIOS: "disk dvd network"; NULL: disk, DVD, network */
     bool num_lock;
 
     uint32_t video_memory;  /* MiB */

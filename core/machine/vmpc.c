@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Generation 1: the emulated PC around a BIOS. */
 #include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -71,11 +73,55 @@ static bool add_vga_bios(struct vm *v, err *e)
     return ok;
 }
 
-static bool add_settings(struct vm *v, err *e)
+/* ---- the boot order, as SeaBIOS names devices: a line each ---- */
+
+struct order {
+    char text[512];
+    size_t len;
+};
+
+static void add_line(struct order *o, const char *format, ...)
+{
+    va_list ap;
+    va_start(ap, format);
+    int n = vsnprintf(o->text + o->len, sizeof o->text - o->len, format, ap);
+    va_end(ap);
+    if (n > 0)
+        o->len = MIN(o->len + (size_t)n, sizeof o->text - 1);
+}
+
+static void add_drives(struct order *o, const struct vm_config *c, enum vm_media media)
+{
+    for (unsigned place = 0; place < VM_IDE; place++)
+        for (uint32_t i = 0; i < c->n_disks; i++) {
+            const struct vm_disk *d = &c->disks[i];
+            if (d->bus == VM_BUS_IDE && d->slot == place && d->media == media)
+                add_line(o, "/pci@i0cf8/ide@%x,1/drive@%u/disk@%u\n", LAYOUT_PCI_ISA, place / 2,
+                         place % 2);
+        }
+}
+
+static bool add_order(struct vm *v, const struct vm_config *c, err *e)
+{
+    struct order o = {.len = 0};
+    const char *p = c->boot_order ? c->boot_order : "disk dvd network";
+    for (p += strspn(p, " "); *p; p += strcspn(p, " "), p += strspn(p, " ")) {
+        if (!strncmp(p, "disk", 4))
+            add_drives(&o, c, VM_MEDIA_DISK);
+        else if (!strncmp(p, "dvd", 3))
+            add_drives(&o, c, VM_MEDIA_DVD);
+        else
+            add_line(&o, "/pci@i0cf8/ethernet@%x\n", LAYOUT_PCI_TULIP);
+    }
+    return fwcfg_set_file(machine_fwcfg(v->machine), "bootorder", o.text, o.len + 1, e);
+}
+
+static bool add_settings(struct vm *v, const struct vm_config *c, err *e)
 {
     uint8_t wait[8];
     put_le64(wait, MENU_WAIT_MS);
-    return fwcfg_set_file(machine_fwcfg(v->machine), "etc/boot-menu-wait", wait, sizeof wait, e);
+    return fwcfg_set_file(machine_fwcfg(v->machine), "etc/boot-menu-wait", wait, sizeof wait, e) &&
+           add_order(v, c, e);
 }
 
 /* ---- the board ---- */
@@ -136,5 +182,5 @@ bool vm_pc_make(struct vm *v, const struct vm_config *c, err *e)
 {
     struct pci *bus = make_bus(v, e);
     return bus && make_vga(v, bus, c, e) && make_keyboard(v, e) && make_ide(v, bus, e) &&
-           add_settings(v, e);
+           add_settings(v, c, e);
 }
