@@ -1,20 +1,27 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * One measurement of a disk: bench FILE MODE [SECONDS]
+ * Measurements of disks: bench MODE SECONDS FILE [FILE]
  *     MODE  seqread, seqwrite (256 KiB), randread, randwrite (4 KiB), 32 in flight
  *           alloc   4 KiB writes, each to a block of its own, with a flush after every 64
  *           open    opens and closes, microseconds each
  * Prints one number: MiB/s for seq, operations a second for rand and alloc, microseconds for open.
- * Flushes at the end are part of the time.
+ * Flushes at the end are part of the time. Of two files (not alloc, open) it does a little on the
+ * one and the same on the other, in turn, so that both meet the same weather; it prints both
+ * numbers and the median of the second in terms of the first, turn by turn, and the same of the
+ * processor's time alone, which a busy machine disturbs less.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "core/base/bytes.h"
 #include "core/storage/disk-tool.h"
 
-enum { DEPTH = 32 };
+enum { DEPTH = 32, MAX_TURNS = 4096 };
+
+/* What a turn is: writes so many that their flush is about what a guest's would be. */
+static const uint64_t read_turn_ns = 20000000, write_turn_bytes = 64 << 20, rand_turn = 4096;
 
 struct slot {
     struct disk_req req;
@@ -23,18 +30,23 @@ struct slot {
     bool busy;
 };
 
+struct target {
+    struct disk *disk;
+    uint64_t size, next_off, rng;
+    uint64_t done, ns; /* all turns */
+};
+
 static struct loop *loop;
-static struct disk *disk;
 static struct slot slots[DEPTH];
-static uint64_t rng = 88172645463325252u, size, next_off, finished;
+static uint64_t finished, submitted;
 static uint32_t len, block;
 static bool writing, random_order, alloc;
 
-static uint64_t rnd(void)
+static uint64_t rnd(uint64_t *s)
 {
-    rng ^= rng << 13;
-    rng ^= rng >> 7;
-    return rng ^= rng << 17;
+    *s ^= *s << 13;
+    *s ^= *s >> 7;
+    return *s ^= *s << 17;
 }
 
 static void done(struct disk_req *r, int status)
@@ -48,12 +60,12 @@ static void done(struct disk_req *r, int status)
     finished++;
 }
 
-static void submit(struct slot *s)
+static void submit(struct target *t, struct slot *s)
 {
-    uint64_t off = random_order ? rnd() % (size / len) * len : next_off;
-    next_off += alloc ? block : len;
-    if (next_off + len > size)
-        next_off = 0;
+    uint64_t off = random_order ? rnd(&t->rng) % (t->size / len) * len : t->next_off;
+    t->next_off += alloc ? block : len;
+    if (t->next_off + len > t->size)
+        t->next_off = 0;
     s->iov = (struct iovec){s->buf, len};
     s->req = (struct disk_req){.op = writing ? DISK_WRITE : DISK_READ,
                                .offset = off,
@@ -62,21 +74,22 @@ static void submit(struct slot *s)
                                .iovcnt = 1,
                                .done = done};
     s->busy = true;
-    disk_submit(disk, &s->req);
+    submitted++;
+    disk_submit(t->disk, &s->req);
 }
 
-static void fill(void)
+static void fill(struct target *t, uint64_t limit)
 {
-    disk_plug(disk);
-    for (int i = 0; i < DEPTH; i++)
+    disk_plug(t->disk);
+    for (int i = 0; i < DEPTH && submitted < limit; i++)
         if (!slots[i].busy)
-            submit(&slots[i]);
-    disk_unplug(disk);
+            submit(t, &slots[i]);
+    disk_unplug(t->disk);
 }
 
-static void drain(void)
+static void drain(struct target *t)
 {
-    while (disk_in_flight(disk))
+    while (disk_in_flight(t->disk))
         loop_turn(loop, -1);
 }
 
@@ -102,42 +115,108 @@ static double measure_open(const char *path, uint64_t ns)
     return (double)(clock_ns() - start) / 1000 / (double)n;
 }
 
-static double measure(uint64_t ns)
+/* Until `ns` are over, or `limit` requests were made. Returns nanoseconds. */
+static uint64_t run(struct target *t, uint64_t ns, uint64_t limit)
 {
     uint64_t start = clock_ns(), flushed = 0;
-    uint64_t limit = alloc ? size / block : UINT64_MAX;
-    while (clock_ns() - start < ns && finished + DEPTH <= limit) {
-        fill();
+    finished = submitted = 0;
+    while (clock_ns() - start < ns && submitted < limit) {
+        fill(t, limit);
         loop_turn(loop, -1);
         if (alloc && finished - flushed >= 64) {
-            drain();
-            disk_flush_sync(disk);
+            drain(t);
+            disk_flush_sync(t->disk);
             flushed = finished;
         }
     }
-    drain();
+    drain(t);
     if (writing)
-        disk_flush_sync(disk);
-    double s = (double)(clock_ns() - start) / 1e9;
-    return random_order || alloc ? (double)finished / s : (double)finished * len / (1 << 20) / s;
+        disk_flush_sync(t->disk);
+    ns = clock_ns() - start;
+    t->done += finished;
+    t->ns += ns;
+    return ns;
+}
+
+static double speed(uint64_t n, uint64_t ns)
+{
+    double s = (double)ns / 1e9;
+    return random_order || alloc ? (double)n / s : (double)n * len / (1 << 20) / s;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double cpu_seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static double median(double *v, int n)
+{
+    qsort(v, (size_t)n, sizeof v[0], by_value);
+    return v[n / 2];
+}
+
+/* All of it into the host's cache, from which some hosts drop what was not used for a minute. */
+static void warm(struct target *t)
+{
+    static uint8_t buf[1 << 20];
+    for (uint64_t off = 0; off + sizeof buf <= t->size; off += sizeof buf)
+        disk_read_sync(t->disk, off, buf, sizeof buf);
+}
+
+static void run_pair(struct target t[2], uint64_t ns)
+{
+    static double ratios[MAX_TURNS], cpu_ratios[MAX_TURNS];
+    uint64_t turn_ns = writing ? UINT64_MAX : read_turn_ns, start;
+    uint64_t limit = !writing ? UINT64_MAX : random_order ? rand_turn : write_turn_bytes / len;
+    int n = 0;
+    for (int i = 0; i < 2; i++)
+        warm(&t[i]);
+    start = clock_ns();
+    while (n < MAX_TURNS && (n < 3 || clock_ns() - start < ns)) {
+        double got[2], cpu[2];
+        for (int i = 0; i < 2; i++) {
+            int k = (i + n) % 2; /* neither is always the first */
+            double before = cpu_seconds();
+            uint64_t took = run(&t[k], turn_ns, limit);
+            cpu[k] = (cpu_seconds() - before) / (double)finished;
+            got[k] = speed(finished, took);
+        }
+        cpu_ratios[n] = cpu[0] / cpu[1];
+        ratios[n++] = got[1] / got[0];
+    }
+    printf("%.1f %.1f %.4f %.4f\n", speed(t[0].done, t[0].ns), speed(t[1].done, t[1].ns),
+           median(ratios, n), median(cpu_ratios, n));
+}
+
+static void open_target(struct target *t, const char *path)
+{
+    struct disk_info info;
+    *t = (struct target){.disk = open_it(path), .rng = 88172645463325252u};
+    disk_get_info(t->disk, &info);
+    t->size = info.size;
+    block = info.block_size ? info.block_size : 1 << 20;
 }
 
 int main(int argc, char **argv)
 {
-    if (argc < 3)
+    struct target t[2];
+    if (argc < 4)
         return 2;
-    uint64_t ns = (uint64_t)((argc > 3 ? atof(argv[3]) : 3) * 1e9);
-    const char *mode = argv[2];
+    const char *mode = argv[1];
+    uint64_t ns = (uint64_t)(atof(argv[2]) * 1e9);
     loop = loop_new(NULL);
     if (!strcmp(mode, "open")) {
-        printf("%.1f\n", measure_open(argv[1], ns));
+        printf("%.1f\n", measure_open(argv[3], ns));
         return 0;
     }
-    disk = open_it(argv[1]);
-    struct disk_info info;
-    disk_get_info(disk, &info);
-    size = info.size;
-    block = info.block_size ? info.block_size : 1 << 20;
     alloc = !strcmp(mode, "alloc");
     writing = alloc || strstr(mode, "write");
     random_order = !strncmp(mode, "rand", 4);
@@ -147,8 +226,16 @@ int main(int argc, char **argv)
             return 1;
         memset(slots[i].buf, 0xa5, len);
     }
-    printf("%.1f\n", measure(ns));
-    disk_close(disk);
+    for (int i = 3; i < argc && i < 5; i++)
+        open_target(&t[i - 3], argv[i]);
+    if (argc > 4) {
+        run_pair(t, ns);
+        disk_close(t[1].disk);
+    } else {
+        uint64_t took = run(&t[0], ns, alloc ? t[0].size / block : UINT64_MAX);
+        printf("%.1f\n", speed(finished, took));
+    }
+    disk_close(t[0].disk);
     loop_free(loop);
     return 0;
 }
