@@ -3,6 +3,7 @@
 
 #include <glib/gi18n.h>
 
+#include "app/enhanced.h"
 #include "app/error.h"
 #include "app/files.h"
 #include "app/ui/checkpoint-pane.h"
@@ -40,6 +41,8 @@ struct _VireoConsoleWindow {
     GtkWidget *pointer_icon, *disk_icon, *network_icon;
     VireoConsole *console;
     guint fit_id;
+    VireoEnhanced *enhanced;
+    guint layout_id;
 };
 
 G_DEFINE_FINAL_TYPE(VireoConsoleWindow, vireo_console_window, ADW_TYPE_APPLICATION_WINDOW)
@@ -146,10 +149,104 @@ static void update_status(VireoConsoleWindow *self)
     gtk_widget_set_visible(self->pointer_icon, m != NULL);
     gtk_widget_set_visible(self->network_icon, adapters && g_variant_n_children(adapters));
     gtk_widget_set_visible(self->disk_icon, disks && g_variant_n_children(disks));
+    gboolean soft = backend && strcmp(backend, "kvm") != 0,
+             on = vireo_enhanced_is_on(self->enhanced);
     gtk_label_set_text(self->session_label, !m || !backend || !*backend ? ""
-                                            : !strcmp(backend, "kvm")
-                                                ? _("Basic session")
-                                                : _("Basic session · software processor"));
+                                            : on && vireo_enhanced_is_recording(self->enhanced)
+                                                ? _("Enhanced session · microphone in use")
+                                            : on ? soft ? _("Enhanced session · software processor")
+                                                        : _("Enhanced session")
+                                            : soft ? _("Basic session · software processor")
+                                                   : _("Basic session"));
+    gtk_widget_set_tooltip_text(GTK_WIDGET(self->session_label),
+                                on ? NULL : vireo_enhanced_get_reason(self->enhanced));
+}
+
+/* ---- the enhanced session ---- */
+
+/* The screen's place in pixels of the display; the guest's screen becomes as large. */
+static void follow_size(VireoConsoleWindow *self)
+{
+    GtkWidget *screen = GTK_WIDGET(self->screen);
+    int scale = gtk_widget_get_scale_factor(screen);
+    g_autofree char *zoom = g_settings_get_string(self->settings, "zoom");
+    GdkSurface *surface = gtk_native_get_surface(GTK_NATIVE(self));
+    GdkMonitor *monitor =
+        surface ? gdk_display_get_monitor_at_surface(gtk_widget_get_display(screen), surface)
+                : NULL;
+    GdkRectangle all = {0};
+    int width = gtk_widget_get_width(screen), height = gtk_widget_get_height(screen);
+    if (!gtk_widget_get_mapped(screen) || width < 320 || height < 200 || !strcmp(zoom, "actual"))
+        return;
+    if (monitor)
+        gdk_monitor_get_geometry(monitor, &all);
+    int mm = monitor && all.width ? gdk_monitor_get_width_mm(monitor) * width / all.width : 0;
+    vireo_enhanced_set_size(self->enhanced, (guint)(width * scale), (guint)(height * scale),
+                            (guint)MAX(mm, 0), (guint)MAX(mm * height / width, 0));
+}
+
+static void update_enhanced(VireoConsoleWindow *self)
+{
+    gboolean available = vireo_enhanced_is_available(self->enhanced);
+    GAction *action = g_action_map_lookup_action(G_ACTION_MAP(self), "enhanced");
+    g_simple_action_set_enabled(G_SIMPLE_ACTION(action), available);
+    g_simple_action_set_state(G_SIMPLE_ACTION(action),
+                              g_variant_new_boolean(vireo_enhanced_is_on(self->enhanced)));
+    follow_size(self);
+    update_status(self);
+}
+
+static void on_enhanced_toggled(GSimpleAction *action, GVariant *state, VireoConsoleWindow *self)
+{
+    vireo_enhanced_set_wanted(self->enhanced, g_variant_get_boolean(state));
+}
+
+static gboolean on_layout_settled(gpointer data)
+{
+    VireoConsoleWindow *self = data;
+    self->layout_id = 0;
+    if (self->enhanced)
+        follow_size(self);
+    return G_SOURCE_REMOVE;
+}
+
+static void on_layout(VireoConsoleWindow *self)
+{
+    if (!self->layout_id)
+        self->layout_id = g_timeout_add(200, on_layout_settled, self);
+}
+
+static void on_realized(VireoConsoleWindow *self)
+{
+    g_signal_connect_object(gtk_native_get_surface(GTK_NATIVE(self)), "layout",
+                            G_CALLBACK(on_layout), self, G_CONNECT_SWAPPED);
+}
+
+static gboolean on_dropped(GtkDropTarget *target, const GValue *value, double x, double y,
+                           VireoConsoleWindow *self)
+{
+    vireo_enhanced_send_files(self->enhanced, g_value_get_boxed(value));
+    return TRUE;
+}
+
+static void on_message(VireoEnhanced *enhanced, const char *text, VireoConsoleWindow *self)
+{
+    toast(self, text);
+}
+
+static void begin_enhanced(VireoConsoleWindow *self)
+{
+    GtkDropTarget *target = gtk_drop_target_new(GDK_TYPE_FILE_LIST, GDK_ACTION_COPY);
+    g_autoptr(GSimpleAction) action =
+        g_simple_action_new_stateful("enhanced", NULL, g_variant_new_boolean(FALSE));
+    g_signal_connect(action, "change-state", G_CALLBACK(on_enhanced_toggled), self);
+    g_action_map_add_action(G_ACTION_MAP(self), G_ACTION(action));
+    self->enhanced = vireo_enhanced_new(self->vm, gtk_widget_get_display(GTK_WIDGET(self)));
+    g_signal_connect_swapped(self->enhanced, "changed", G_CALLBACK(update_enhanced), self);
+    g_signal_connect(self->enhanced, "message", G_CALLBACK(on_message), self);
+    g_signal_connect(target, "drop", G_CALLBACK(on_dropped), self);
+    gtk_widget_add_controller(self->overlay, GTK_EVENT_CONTROLLER(target));
+    g_signal_connect(self, "realize", G_CALLBACK(on_realized), NULL);
 }
 
 static void set_enabled(VireoConsoleWindow *self, const char *name, gboolean enabled)
@@ -177,7 +274,6 @@ static void update(VireoConsoleWindow *self)
     set_enabled(self, "win.insert-disc", m != NULL);
     set_enabled(self, "win.eject-disc", m != NULL);
     set_enabled(self, "win.revert", vireo_checkpoint_pane_can_revert(self->checkpoints));
-    set_enabled(self, "win.enhanced", FALSE);
 }
 
 /* ---- keyboard ---- */
@@ -331,10 +427,6 @@ static void on_zoom_changed(VireoConsoleWindow *self)
     vireo_screen_set_zoom(self->screen, strcmp(zoom, "actual") ? VIREO_ZOOM_FIT : VIREO_ZOOM_1TO1);
 }
 
-static void toggle_enhanced(GtkWidget *widget, const char *name, GVariant *parameter)
-{
-}
-
 /* ---- closing ---- */
 
 static gboolean vireo_console_window_close_request(GtkWindow *window)
@@ -401,6 +493,12 @@ static void vireo_console_window_dispose(GObject *object)
     if (self->console)
         g_signal_handlers_disconnect_by_data(self->console, self);
     g_clear_object(&self->console);
+    if (self->enhanced) {
+        g_signal_handlers_disconnect_by_data(self->enhanced, self);
+        vireo_enhanced_close(self->enhanced);
+    }
+    g_clear_object(&self->enhanced);
+    g_clear_handle_id(&self->layout_id, g_source_remove);
     g_clear_object(&self->vm);
     g_clear_object(&self->settings);
     G_OBJECT_CLASS(vireo_console_window_parent_class)->dispose(object);
@@ -448,7 +546,6 @@ static void vireo_console_window_class_init(VireoConsoleWindowClass *klass)
     gtk_widget_class_install_action(widget, "win.share", NULL, share);
     gtk_widget_class_install_action(widget, "win.revert", NULL, revert);
     gtk_widget_class_install_action(widget, "win.fullscreen", NULL, toggle_fullscreen);
-    gtk_widget_class_install_action(widget, "win.enhanced", NULL, toggle_enhanced);
 }
 
 static void vireo_console_window_init(VireoConsoleWindow *self)
@@ -495,6 +592,7 @@ GtkWindow *vireo_console_window_new(GtkApplication *app, VireoVm *vm, GSettings 
     self->settings = g_object_ref(settings);
     take_keys_first(self);
     bind_view(self);
+    begin_enhanced(self);
     vireo_vm_actions_insert(GTK_WIDGET(self), vm);
     vireo_checkpoint_pane_set_vm(self->checkpoints, vm);
     g_signal_connect_swapped(vm, "changed", G_CALLBACK(on_changed), self);

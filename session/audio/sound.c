@@ -119,7 +119,7 @@ static pa_proplist *properties(VireoSound *self)
 static void open_out(VireoSound *self)
 {
     const pa_sample_spec spec = {PA_SAMPLE_FLOAT32NE, self->play.rate, (guint8)self->play.channels};
-    guint32 frame = (guint32)pa_frame_size(&spec);
+    guint32 frame = self->play.channels * (guint32)sizeof(float);
     const pa_buffer_attr attr = {.maxlength = self->play.rate * frame,
                                  .tlength = self->play.rate * TARGET_MS / 1000 * frame,
                                  .prebuf = self->play.rate * (TARGET_MS - 10) / 1000 * frame,
