@@ -376,8 +376,9 @@ static int hold(struct client *c, VireoDisplayClipboard *p, struct holder *h)
     h->loop = g_main_loop_new(NULL, FALSE);
     g_dbus_connection_set_exit_on_close(c->bus, FALSE);
     g_signal_connect(c->bus, "closed", G_CALLBACK(on_gone), h);
-    if (!vireo_display_clipboard_call_register_sync(p, NULL, &error) ||
-        !vireo_display_clipboard_call_grab_sync(p, h->selection, 0, mimes, NULL, &error))
+    /* In this order: who registers is told who owns what, which then is us. */
+    if (!vireo_display_clipboard_call_grab_sync(p, h->selection, 0, mimes, NULL, &error) ||
+        !vireo_display_clipboard_call_register_sync(p, NULL, &error))
         return client_fail(error);
     puts("ready");
     fflush(stdout);
