@@ -25,48 +25,9 @@
 #include "core/base/bytes.h"
 #include "core/base/cleanup.h"
 #include "core/base/log.h"
-#include "core/machine/machine.h"
-#include "core/vmbus/transport.h"
-#include "core/vsp/balloon.h"
-#include "core/vsp/hvsock.h"
-#include "core/vsp/integration.h"
-#include "core/vsp/storvsp.h"
+#include "tests/e2e/drive.h"
 
-enum { MAX_DISKS = 16, OUTPUT_MAX = 8 << 20, WORDS = 12 };
-
-struct drive {
-    struct machine *m;
-    struct machine_params p;
-    struct vmbus_transport transport;
-    struct vmbus *bus;
-    struct storvsp *scsi;
-    struct integration *ic;
-    struct balloon *balloon;
-    struct hvsock *hvsock;
-    struct hvsock_bridge *bridge;
-    struct disk *disks[STORVSP_LUNS];
-    uint64_t max_memory;
-    const char *vsock;
-
-    pthread_mutex_t lock;
-    pthread_cond_t cond;
-    char *out;
-    size_t len, seen; /* of the serial output; what expect has passed */
-    bool ended;
-    struct machine_report report;
-
-    /* answers of services, by the lock */
-    bool answered;
-    uint32_t status;
-    const char *key;
-    char value[1024];
-    unsigned timeout_s;
-    unsigned line;
-};
-
-static void die(const struct drive *d, const char *fmt, ...)
-    __attribute__((noreturn, format(printf, 2, 3)));
-static void die(const struct drive *d, const char *fmt, ...)
+void die(const struct drive *d, const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
@@ -135,7 +96,7 @@ static bool add_ram(void *ctx, uint64_t gpa, uint64_t size, err *e)
     return hv_memory_add_ram(hv_partition_memory(machine_partition(d->m)), gpa, size, e) != NULL;
 }
 
-static void must(struct drive *d, bool ok, const err *e)
+void must(struct drive *d, bool ok, const err *e)
 {
     if (!ok)
         die(d, "%s", e->text);
@@ -205,7 +166,7 @@ static void add_disk(void *ctx)
     d->disks[c->lun] = disk;
 }
 
-static void answer(void *ctx, uint32_t status)
+void answer(void *ctx, uint32_t status)
 {
     struct drive *d = ctx;
     pthread_mutex_lock(&d->lock);
@@ -255,7 +216,7 @@ static void close_disk(void *ctx)
 
 /* ---- waiting; the main thread ---- */
 
-static void on_io(struct drive *d, void (*fn)(void *ctx), void *ctx)
+void on_io(struct drive *d, void (*fn)(void *ctx), void *ctx)
 {
     loop_call_wait(machine_loop(d->m), fn, ctx);
 }
@@ -272,7 +233,7 @@ static bool wait_more(struct drive *d, const struct timespec *t)
     return pthread_cond_timedwait(&d->cond, &d->lock, t) != ETIMEDOUT;
 }
 
-static void do_expect(struct drive *d, const char *text)
+void do_expect(struct drive *d, const char *text)
 {
     struct timespec t;
     deadline(d, &t);
@@ -292,7 +253,7 @@ static void do_expect(struct drive *d, const char *text)
     pthread_mutex_unlock(&d->lock);
 }
 
-static void do_send(struct drive *d, const char *text)
+void do_send(struct drive *d, const char *text)
 {
     size_t len = strlen(text), done = 0;
     while (done < len) {
@@ -303,7 +264,7 @@ static void do_send(struct drive *d, const char *text)
     }
 }
 
-static uint32_t wait_answer(struct drive *d)
+uint32_t wait_answer(struct drive *d)
 {
     struct timespec t;
     deadline(d, &t);
@@ -329,270 +290,6 @@ static void wait_end(struct drive *d, const char *how)
     if (strcmp(how, machine_end_name(d->report.end)))
         die(d, "the guest ended by %s, not by %s: %.500s", machine_end_name(d->report.end), how,
             d->report.text);
-}
-
-/* ---- services ---- */
-
-struct ask {
-    struct drive *d;
-    char **w;
-    unsigned n;
-    bool ok;
-    err e;
-    int fd;
-    struct balloon_status balloon;
-    enum heartbeat_state heartbeat;
-    const char *want;
-};
-
-/* Until the guest is ready for it, or the time-out. */
-static void ask_until(struct drive *d, struct ask *a, void (*fn)(void *ctx))
-{
-    uint64_t end = clock_ns() + d->timeout_s * UINT64_C(1000000000);
-    a->d = d;
-    do {
-        a->e = (err)ERR_INIT;
-        on_io(d, fn, a);
-        if (a->ok)
-            return;
-        usleep(200000);
-    } while (clock_ns() < end);
-    die(d, "%s", a->e.text[0] ? a->e.text : "did not come about");
-}
-
-static void ask_shutdown(void *ctx)
-{
-    struct ask *a = ctx;
-    enum shutdown_kind k = !strcmp(a->w[1], "reboot")      ? SHUTDOWN_REBOOT
-                           : !strcmp(a->w[1], "hibernate") ? SHUTDOWN_HIBERNATE
-                                                           : SHUTDOWN_POWER_OFF;
-    a->ok = integration_shutdown(a->d->ic, k, false, answer, a->d, &a->e);
-}
-static void ask_fact(void *ctx)
-{
-    struct ask *a = ctx;
-    const char *v = integration_fact(a->d->ic, a->w[1]);
-    a->ok = v && (a->n < 3 || strstr(v, a->w[2]));
-    err_set(&a->e, ERR_STATE, "%s is \"%s\"", a->w[1], v ? v : "(not known)");
-    if (a->ok)
-        printf("drive: %s = %s\n", a->w[1], v);
-}
-static void ask_heartbeat(void *ctx)
-{
-    static const char *const names[] = {"none", "ok", "lost"};
-    struct ask *a = ctx;
-    a->ok = !strcmp(names[integration_heartbeat(a->d->ic)], a->w[1]);
-    err_set(&a->e, ERR_STATE, "heartbeat is %s", names[integration_heartbeat(a->d->ic)]);
-}
-static void on_item(void *ctx, const char *key, const char *value)
-{
-    struct drive *d = ctx;
-    if (!strcmp(key, d->key))
-        snprintf(d->value, sizeof d->value, "%s", value);
-}
-static void ask_kvp_set(void *ctx)
-{
-    struct ask *a = ctx;
-    a->ok = integration_kvp_set(a->d->ic, KVP_EXTERNAL, a->w[1], a->w[2], answer, a->d, &a->e);
-}
-static void ask_kvp_get(void *ctx)
-{
-    struct ask *a = ctx;
-    a->d->key = a->w[2];
-    a->d->value[0] = 0;
-    a->ok = integration_kvp_enumerate(a->d->ic, (enum kvp_pool)atoi(a->w[1]), on_item, answer, a->d,
-                                      &a->e);
-}
-static void ask_freeze(void *ctx)
-{
-    struct ask *a = ctx;
-    a->ok =
-        integration_can_freeze(a->d->ic) && integration_freeze(a->d->ic, 60, answer, a->d, &a->e);
-}
-static void ask_thaw(void *ctx)
-{
-    struct ask *a = ctx;
-    a->ok = integration_thaw(a->d->ic, answer, a->d, &a->e);
-}
-static void ask_copy(void *ctx)
-{
-    struct ask *a = ctx;
-    struct stat st;
-    if (a->fd < 0)
-        a->fd = open(a->w[1], O_RDONLY | O_CLOEXEC);
-    if (fstat(a->fd, &st) != 0)
-        die(a->d, "%s: %s", a->w[1], strerror(errno));
-    a->ok = integration_copy_file(a->d->ic,
-                                  &(struct integration_copy){.fd = a->fd,
-                                                             .size = (uint64_t)st.st_size,
-                                                             .folder = a->w[2],
-                                                             .name = a->w[3],
-                                                             .overwrite = true,
-                                                             .create_path = true,
-                                                             .done = answer,
-                                                             .ctx = a->d},
-                                  &a->e);
-}
-static void ask_memory(void *ctx)
-{
-    struct ask *a = ctx;
-    struct balloon_status s;
-    a->ok = balloon_set_target(a->d->balloon, MIB(strtoull(a->w[1], NULL, 10)), &a->e);
-    balloon_status(a->d->balloon, &s);
-    a->ok = a->ok && s.connected;
-}
-static void ask_assigned(void *ctx)
-{
-    struct ask *a = ctx;
-    struct balloon_status s;
-    balloon_status(a->d->balloon, &s);
-    a->ok = s.assigned == MIB(strtoull(a->w[1], NULL, 10));
-    err_set(&a->e, ERR_STATE, "the guest has %llu KiB", (unsigned long long)(s.assigned >> 10));
-}
-static void ask_sync(void *ctx)
-{
-    struct ask *a = ctx;
-    integration_sync_time(a->d->ic);
-    a->ok = true;
-}
-
-static void need_status(struct drive *d, const char *want)
-{
-    uint32_t status = wait_answer(d);
-    if (status != (want ? (uint32_t)strtoul(want, NULL, 16) : 0))
-        die(d, "the guest answered 0x%x", status);
-}
-
-/* ---- sockets: so many streams to a port whose program sends back what it gets ---- */
-
-struct echo {
-    struct drive *d;
-    int fd;
-    uint64_t sent, got, total;
-    uint32_t port;
-    uint8_t seed;
-    bool bad;
-};
-
-static void got_stream(void *ctx, int fd)
-{
-    struct echo *s = ctx;
-    s->fd = fd;
-    answer(s->d, fd < 0);
-}
-static void ask_stream(void *ctx)
-{
-    struct echo *s = ctx;
-    err e = ERR_INIT;
-    must(s->d, hvsock_connect_fd(s->d->hvsock, s->port, 10000, got_stream, s, &e), &e);
-}
-
-static uint8_t pattern(const struct echo *s, uint64_t at)
-{
-    return (uint8_t)(at * 7 + (at >> 11) + s->seed);
-}
-
-static void echo_out(struct echo *s)
-{
-    uint8_t buf[16384];
-    size_t n = (size_t)MIN((uint64_t)sizeof buf, s->total - s->sent);
-    for (size_t i = 0; i < n; i++)
-        buf[i] = pattern(s, s->sent + i);
-    ssize_t w = write(s->fd, buf, n);
-    s->sent += (uint64_t)MAX(w, 0);
-    if (s->sent == s->total)
-        shutdown(s->fd, SHUT_WR);
-}
-static void echo_in(struct echo *s)
-{
-    uint8_t buf[65536];
-    ssize_t n = read(s->fd, buf, sizeof buf);
-    for (ssize_t i = 0; i < n; i++)
-        s->bad |= buf[i] != pattern(s, s->got + (uint64_t)i);
-    if (n > 0) {
-        s->got += (uint64_t)n;
-    } else if (n == 0) {
-        close(s->fd);
-        s->fd = -1;
-    }
-}
-
-static void run_echo(struct drive *d, uint32_t port, unsigned streams, uint64_t bytes)
-{
-    struct echo *s = calloc(streams, sizeof *s);
-    struct pollfd *p = calloc(streams, sizeof *p);
-    unsigned open_streams = streams;
-    for (unsigned i = 0; i < streams; i++) {
-        s[i] = (struct echo){.d = d, .total = bytes, .port = port, .seed = (uint8_t)i, .fd = -1};
-        on_io(d, ask_stream, &s[i]);
-        if (wait_answer(d))
-            die(d, "stream %u was not taken", i);
-        fcntl(s[i].fd, F_SETFL, O_NONBLOCK);
-    }
-    uint64_t end = clock_ns() + d->timeout_s * UINT64_C(1000000000);
-    while (open_streams) {
-        for (unsigned i = 0; i < streams; i++)
-            p[i] = (struct pollfd){.fd = s[i].fd,
-                                   .events = POLLIN | (s[i].sent < s[i].total ? POLLOUT : 0)};
-        poll(p, streams, 1000);
-        open_streams = 0;
-        for (unsigned i = 0; i < streams; i++) {
-            if (s[i].fd >= 0 && (p[i].revents & POLLOUT) && s[i].sent < s[i].total)
-                echo_out(&s[i]);
-            if (s[i].fd >= 0 && (p[i].revents & (POLLIN | POLLHUP)))
-                echo_in(&s[i]);
-            open_streams += s[i].fd >= 0;
-        }
-        if (clock_ns() > end)
-            die(d, "streams still open in %u s: %u", d->timeout_s, open_streams);
-    }
-    for (unsigned i = 0; i < streams; i++)
-        if (s[i].bad || s[i].got != bytes)
-            die(d, "stream %u: %llu of %llu bytes came back%s", i, (unsigned long long)s[i].got,
-                (unsigned long long)bytes, s[i].bad ? ", and wrong ones" : "");
-    free(s);
-    free(p);
-}
-
-/* A port of the host on which everything is given back: a thread for each connection. */
-static void *serve_one(void *arg)
-{
-    int fd = (int)(intptr_t)arg;
-    static _Thread_local uint8_t buf[65536];
-    ssize_t n;
-    while ((n = read(fd, buf, sizeof buf)) > 0)
-        for (ssize_t at = 0, w; at < n; at += w)
-            if ((w = write(fd, buf + at, (size_t)(n - at))) <= 0)
-                break;
-    close(fd);
-    return NULL;
-}
-static void on_guest(void *ctx, int fd, uint32_t guest_port)
-{
-    pthread_t t;
-    if (pthread_create(&t, NULL, serve_one, (void *)(intptr_t)fd) == 0)
-        pthread_detach(t);
-}
-static void ask_serve(void *ctx)
-{
-    struct ask *a = ctx;
-    a->ok = hvsock_listen_fd(a->d->hvsock, (uint32_t)atoi(a->w[1]), on_guest, a->d, &a->e);
-}
-
-/* A stream that the guest's program leaves without a word. */
-static void expect_reset(struct drive *d, uint32_t port)
-{
-    struct echo s = {.d = d, .port = port, .fd = -1};
-    char c;
-    on_io(d, ask_stream, &s);
-    if (wait_answer(d))
-        die(d, "the stream was not taken");
-    do_expect(d, "VSOCK-HANGS");
-    do_send(d, "\n");
-    struct pollfd p = {.fd = s.fd, .events = POLLIN};
-    if (poll(&p, 1, (int)d->timeout_s * 1000) != 1 || read(s.fd, &c, 1) > 0)
-        die(d, "the stream did not end");
-    close(s.fd);
 }
 
 /* ---- saving and restoring in place ---- */

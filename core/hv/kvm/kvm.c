@@ -4,6 +4,7 @@
  * kernel; the IOAPIC and PIC are the machine's), Hyper-V enlightenments on, end of message and the
  * crash MSRs filtered to us.
  */
+#include <cpuid.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -21,17 +22,15 @@
 
 /* ---- can it be used ---- */
 
+enum { VMX = 1 << 5, SVM = 1 << 2 }; /* CPUID 1.ECX, 0x80000001.ECX */
+
+/* By the instruction: a sandboxed worker sees no /proc/cpuinfo. */
 static bool has_flag(void)
 {
-    FILE *f = fopen("/proc/cpuinfo", "re");
-    char line[4096];
-    bool found = false;
-    while (f && !found && fgets(line, sizeof line, f))
-        if (strncmp(line, "flags", 5) == 0)
-            found = strstr(line, " vmx") || strstr(line, " svm");
-    if (f)
-        fclose(f);
-    return found;
+    unsigned eax, ebx, ecx, edx;
+    if (__get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & VMX))
+        return true;
+    return __get_cpuid(0x80000001, &eax, &ebx, &ecx, &edx) && (ecx & SVM);
 }
 
 static bool lacks_capability(int dev, char *why, size_t size)

@@ -17,10 +17,7 @@ struct soft_cache {
     uint64_t generation; /* of jump slots and fetch entries */
     /* An instruction that crosses into another page, or lies where no memory is: decoded each time.
      */
-    struct {
-        struct block b;
-        struct insn insn[2];
-    } once;
+    alignas(struct block) uint8_t once[sizeof(struct block) + 2 * sizeof(struct insn)];
 };
 
 struct soft_cache *soft_cache_new(unsigned vp_count)
@@ -175,7 +172,7 @@ static void close_block(struct insn *i, unsigned off)
 /* One instruction by itself, gathering its bytes over the page boundary. */
 static struct block *decode_once(struct soft_vp *vp, uint64_t lin, unsigned mode)
 {
-    struct soft_cache *c = vp->cache;
+    struct block *b = (struct block *)(void *)vp->cache->once;
     uint8_t bytes[16];
     unsigned have = 0;
     uint64_t phys;
@@ -194,15 +191,15 @@ static struct block *decode_once(struct soft_vp *vp, uint64_t lin, unsigned mode
         n = n < 15 - have ? n : 15 - have;
         memcpy(bytes + have, host + (at & 0xfff), n);
         have += n;
-        res = soft_decode(&c->once.insn[0], bytes, have, mode, 0);
+        res = soft_decode(&b->insn[0], bytes, have, mode, 0);
     }
     if (res == DECODE_SHORT || res == DECODE_LONG)
         soft_raise_error(vp, NULL, EXC_GP, 0);
-    close_block(&c->once.insn[1], c->once.insn[0].len);
-    c->once.b.code = (void *)(uintptr_t)SOFT_JIT_NEVER;
-    c->once.b.n = 1;
-    c->once.b.bytes = c->once.insn[0].len;
-    return &c->once.b;
+    close_block(&b->insn[1], b->insn[0].len);
+    b->code = (void *)(uintptr_t)SOFT_JIT_NEVER;
+    b->n = 1;
+    b->bytes = b->insn[0].len;
+    return b;
 }
 
 /* Decodes into the arena; NULL if the first instruction does not end in this page. */
