@@ -93,6 +93,8 @@ struct disk *disk_view(struct disk *owner, struct image *top, err *e);
 /* Opens one file as a layer, without its parent. Takes `file`, also on error. */
 struct image *image_open(struct sfile *file, enum disk_format format, unsigned flags,
                          struct loop *loop, err *e);
+/* What the file is, by its content; *foreign: QEMU's name of a format that is only imported. */
+enum disk_format image_probe(struct sfile *f, const char **foreign);
 /* Opens and attaches the parents of `img`. */
 bool chain_open_parents(struct image *img, struct sfile_source *s, unsigned flags, err *e);
 /* Locks; says in people's words who is in the way. */

@@ -31,21 +31,41 @@ bool image_lock(struct sfile *file, enum sfile_lock kind, err *e)
     return err_errno(e, rc, "Could not lock %s", file->name);
 }
 
-/* By content. A VHD without its footer's copy in front is told by the footer at its end. */
-static enum disk_format probe(struct sfile *f, err *e)
+/* QEMU's name of a format that is only imported, or NULL. */
+static const char *foreign_format(const uint8_t head[512])
 {
-    uint8_t head[8];
+    if (!memcmp(head, "QFI\xfb", 4))
+        return "qcow2";
+    if (!memcmp(head, "KDMV", 4) || !memcmp(head, "COWD", 4) ||
+        !memcmp(head, "# Disk DescriptorFile", 21))
+        return "vmdk";
+    return get_le32(head + 64) == 0xbeda107fu ? "vdi" : NULL;
+}
+
+enum disk_format image_probe(struct sfile *f, const char **foreign)
+{
+    uint8_t head[512] = {0}, tail[8] = {0};
     uint64_t size = sfile_size(f);
+    *foreign = NULL;
     if (sfile_read(f, 0, head, sizeof head) != 0)
         return DISK_FORMAT_RAW;
     if (!memcmp(head, "vhdxfile", 8))
         return DISK_FORMAT_VHDX;
-    if (!memcmp(head, "conectix", 8))
+    if (size >= 511) /* a VHD without its footer's copy in front is told by the one at its end */
+        sfile_read(f, align_up(size, 512) - 512, tail, sizeof tail);
+    if (!memcmp(head, "conectix", 8) || !memcmp(tail, "conectix", 8))
         return DISK_FORMAT_VHD;
-    if (size >= 511 && sfile_read(f, align_up(size, 512) - 512, head, sizeof head) == 0 &&
-        !memcmp(head, "conectix", 8))
-        return DISK_FORMAT_VHD;
+    *foreign = foreign_format(head);
     return DISK_FORMAT_RAW;
+}
+
+static bool probe(struct sfile *f, enum disk_format *out, err *e)
+{
+    const char *foreign;
+    *out = image_probe(f, &foreign);
+    return !foreign || err_set(e, ERR_UNSUPPORTED,
+                               "%s is a %s image, which can only be imported: convert it to VHDX",
+                               f->name, foreign);
 }
 
 struct image *image_open(struct sfile *file, enum disk_format format, unsigned flags,
@@ -53,9 +73,8 @@ struct image *image_open(struct sfile *file, enum disk_format format, unsigned f
 {
     struct image *img = NULL;
     enum sfile_lock kind = file->read_only ? SFILE_SHARED : SFILE_EXCLUSIVE;
-    if ((flags & DISK_OPEN_NO_LOCK) || image_lock(file, kind, e)) {
-        if (format == DISK_FORMAT_AUTO)
-            format = probe(file, e);
+    if (((flags & DISK_OPEN_NO_LOCK) || image_lock(file, kind, e)) &&
+        (format != DISK_FORMAT_AUTO || probe(file, &format, e))) {
         img = format == DISK_FORMAT_VHDX  ? vhdx_open(file, loop, e)
               : format == DISK_FORMAT_VHD ? vhd_open(file, loop, e)
                                           : raw_open(file, loop, e);

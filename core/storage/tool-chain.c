@@ -155,19 +155,6 @@ void check_say(struct checker *c, enum disk_finding kind, const char *fmt, ...)
         c->finding(c->ctx, kind, text);
 }
 
-static enum disk_format kind_of(struct sfile *f)
-{
-    uint8_t head[8] = {0}, tail[8] = {0};
-    uint64_t size = sfile_size(f);
-    sfile_read(f, 0, head, sizeof head);
-    if (size >= 512)
-        sfile_read(f, (size - 512 + 511) / 512 * 512, tail, sizeof tail);
-    if (!memcmp(head, "vhdxfile", 8))
-        return DISK_FORMAT_VHDX;
-    return !memcmp(head, "conectix", 8) || !memcmp(tail, "conectix", 8) ? DISK_FORMAT_VHD
-                                                                        : DISK_FORMAT_RAW;
-}
-
 static void check_chain(struct checker *c, const char *path, struct loop *loop)
 {
     struct disk_description d;
@@ -195,10 +182,16 @@ bool disk_check(const char *path, bool repair, struct loop *loop,
     struct sfile *f = s.open(s.ctx, path, NULL, repair ? 0 : DISK_OPEN_READ_ONLY, e);
     bool ok = f && image_lock(f, repair ? SFILE_EXCLUSIVE : SFILE_SHARED, e);
     if (ok) {
-        switch (kind_of(f)) {
+        const char *foreign;
+        switch (image_probe(f, &foreign)) {
         case DISK_FORMAT_VHDX: ok = vhdx_check(&c, f, loop, e); break;
         case DISK_FORMAT_VHD: ok = vhd_check(&c, f, e); break;
-        default: check_say(&c, DISK_NOTE, "a raw disk: there is nothing to check");
+        default:
+            if (foreign)
+                ok = err_set(e, ERR_UNSUPPORTED, "%s is a %s image: qemu-img can check it", path,
+                             foreign);
+            else
+                check_say(&c, DISK_NOTE, "a raw disk: there is nothing to check");
         }
     }
     sfile_close(f);

@@ -18,21 +18,18 @@ extern char **environ;
 
 /* ---- formats that are only imported ---- */
 
-/* QEMU's name of the format of a foreign image, or NULL. */
 static const char *foreign_format(const char *path)
 {
-    uint8_t head[512] = {0};
-    AUTO(fd) fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0 || pread(fd, head, sizeof head, 0) < 72)
-        return NULL;
-    if (!memcmp(head, "QFI\xfb", 4))
-        return "qcow2";
-    if (!memcmp(head, "KDMV", 4) || !memcmp(head, "COWD", 4) ||
-        !memcmp(head, "# Disk DescriptorFile", 21))
-        return "vmdk";
-    if (get_le32(head + 64) == 0xbeda107fu)
-        return "vdi";
-    return NULL;
+    const char *foreign = NULL;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    char *name = fd < 0 ? NULL : strdup(path);
+    struct sfile *f = name ? hostfile_new(fd, name, true, NULL, NULL) : NULL;
+    if (f)
+        image_probe(f, &foreign);
+    else if (!name)
+        auto_close(fd);
+    sfile_close(f);
+    return foreign;
 }
 
 static bool run_tool(char *const argv[], err *e)

@@ -89,8 +89,26 @@ wait $pid 2>/dev/null || true
 
 if command -v qemu-img >/dev/null; then
     qemu-img compare -q big.img big.vhdx
-    qemu-img convert -O qcow2 a.img a.qcow2
-    "$ctl" disk convert --force a.qcow2 q.vhdx
-    qemu-img compare -q a.img q.vhdx
+    # What is only imported: by qemu-img, or it is named; and never taken for a raw disk.
+    for format in qcow2 vmdk vdi; do
+        qemu-img convert -O $format a.img a.$format
+        "$ctl" disk convert --force a.$format q.vhdx
+        qemu-img compare -q a.img q.vhdx
+        refused 1 info a.$format
+        grep -q "is a $format image" err || fail "info of $format: $(cat err)"
+        status=0
+        PATH=/nonexistent "$ctl" disk convert a.$format r.vhdx 2>err || status=$?
+        { [ $status = 1 ] && [ ! -e r.vhdx ]; } || fail "importing $format without qemu-img"
+        grep -q "needs the program qemu-img" err || fail "what importing $format needs"
+    done
+    # Two writers: QEMU's tools and ours see each other.
+    "$ctl" disk create l.vhdx --size 64M
+    qemu-io -f vhdx -c 'sleep 4000' l.vhdx >/dev/null &
+    pid=$!
+    sleep 1
+    refused 1 resize l.vhdx 128M
+    grep -q "in use by another program" err || fail "locking: $(cat err)"
+    wait $pid
+    "$ctl" disk resize l.vhdx 128M
 fi
 echo ok
