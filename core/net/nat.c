@@ -20,6 +20,7 @@
 #include "core/base/bytes.h"
 #include "core/base/cleanup.h"
 #include "core/base/log.h"
+#include "core/net/reassembly.h"
 #include "core/net/uplink.h"
 
 enum {
@@ -63,6 +64,7 @@ struct nat {
     struct loop_post post;
     struct loop_timer timer;
     bool on;
+    struct net_reassembly *parts;
     uint8_t frame[NET_FRAME_MAX];
 };
 
@@ -292,10 +294,8 @@ static bool ipv4_reachable(const uint8_t *data, const struct net_headers *h)
     uint32_t to = get_be32(data + h->l3 + 16);
     if (to >> 24 == 127 || to >> 24 == 0)
         return false;
-    if (to != NAT_DNS)
-        return true;
-    if (h->fragment)
-        return false;
+    if (to != NAT_DNS || h->fragment)
+        return true; /* a fragment is looked at again when it is whole */
     return !(h->tcp || h->udp) || get_be16(data + h->l4 + 2) == PORT_DNS;
 }
 
@@ -341,6 +341,24 @@ static bool is_syn(const uint8_t *data, const struct net_headers *h)
     return h->tcp && data[h->l4 + 13] & 2;
 }
 
+static enum net_send nat_send(void *self, const struct net_packet *p);
+
+/* Libslirp's own reassembly (4.7) follows a wild pointer on some fragments: it sees whole datagrams
+ * alone. Of IPv6 it takes none. */
+static enum net_send send_fragment(struct nat *n, const struct net_packet *p,
+                                   const struct net_headers *h)
+{
+    size_t len;
+    if (h->family != 4 || h->l3 != NET_ETH_HEADER)
+        return NET_DROPPED;
+    if (!n->parts && !(n->parts = net_reassembly_new()))
+        return NET_DROPPED;
+    const uint8_t *whole = net_reassembly_add(n->parts, p->data, p->len, clock_ns(), &len);
+    if (!whole)
+        return NET_SENT; /* as far as the guest can tell */
+    return nat_send(n, &(struct net_packet){.data = whole, .len = (uint32_t)len});
+}
+
 static enum net_send nat_send(void *self, const struct net_packet *p)
 {
     struct nat *n = self;
@@ -349,12 +367,8 @@ static enum net_send nat_send(void *self, const struct net_packet *p)
     if (!net_parse(p->data, p->len, &h) || (h.family == 4 && !ipv4_reachable(p->data, &h)) ||
         (h.family == 6 && !ipv6_reachable(p->data, &h)))
         return NET_DROPPED;
-    if (h.fragment) {
-        /* Libslirp's reassembly (4.7) follows a wild pointer on some of them. */
-        LOG_GUEST("net",
-                  "NAT: the guest sent a fragment of a datagram, which the NAT does not take");
-        return NET_DROPPED;
-    }
+    if (h.fragment)
+        return send_fragment(n, p, &h);
     unsigned fill = p->flags & (NET_FILL_IP | NET_FILL_L4);
     if (p->mss || fill || is_syn(p->data, &h)) {
         memcpy(n->frame, p->data, p->len);
@@ -398,6 +412,7 @@ static void nat_free(struct nat *n)
             loop_source_remove(n->watches[i]->source);
         free(n->watches[i]);
     }
+    net_reassembly_free(n->parts);
     free(n->watches);
     free(n->wanted);
     free(n);

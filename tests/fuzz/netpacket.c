@@ -6,6 +6,7 @@
 
 #include "core/base/bytes.h"
 #include "core/net/packet.h"
+#include "core/net/reassembly.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -33,6 +34,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (net_fragment_begin(&f, frame, len, NET_MTU_MIN + data[0]))
         while (net_fragment_next(&f, out, sizeof out))
             ;
+    if (net_parse(frame, len, &h) && h.family == 4 && h.l3 == NET_ETH_HEADER) {
+        /* parts of it, as the input says */
+        struct net_reassembly *r = net_reassembly_new();
+        for (size_t i = 0; r && i + 1 < size && i < 64; i += 2) {
+            put_be16(frame + NET_ETH_HEADER + 6, get_be16(data + i));
+            const uint8_t *whole = net_reassembly_add(r, frame, len, i, &n);
+            if (whole && !net_parse(whole, n, &h))
+                abort();
+        }
+        net_reassembly_free(r);
+    }
     if (net_tag_inside(frame, len, &tci))
         net_tag_strip(frame, len, out);
     net_tag_insert(frame, len, 5, out);

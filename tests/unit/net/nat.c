@@ -210,9 +210,36 @@ static void forwards_are_parsed_strictly(void)
         CHECK(!net_forward_parse(bad[i], &f, &e));
 }
 
+/* An echo request of 4000 bytes in three parts, the middle one last. */
+static void large_datagrams_cross_in_parts(void)
+{
+    static uint8_t whole[8 + 4000];
+    static const unsigned order[] = {0, 2, 1};
+    struct net_nat_params n = {0};
+    start(&n);
+    arp();
+    whole[0] = 8;
+    for (unsigned i = 8; i < sizeof whole; i++)
+        whole[i] = (uint8_t)(i * 7);
+    uint16_t sum = net_sum_fold(net_sum(whole, sizeof whole, 0));
+    memcpy(whole + 2, &sum, 2);
+    for (unsigned i = 0; i < 3; i++) {
+        unsigned from = order[i] * 1480, len = MIN(1480u, (unsigned)sizeof whole - from);
+        put_eth(frame, gateway, guest_mac, 0x800);
+        size_t at = put_ipv4(frame, 1, "10.203.7.9", "10.203.0.2", len);
+        put_be16(frame + 20, (uint16_t)(from / 8 | (order[i] < 2 ? 0x2000 : 0)));
+        memcpy(frame + at, whole + from, len);
+        CHECK(i == 2 || !last[1].len);
+        emit(at + len, NET_FILL_IP);
+    }
+    CHECK(wait_frame(1, 1000));
+    CHECK(got_len <= 1514);
+    end();
+}
+
 static const struct check_test tests[] = {
-    CHECK_TEST(dhcp_gives_the_address),       CHECK_TEST(loopback_is_out_of_reach_unless_allowed),
-    CHECK_TEST(forwards_reach_the_guest),     CHECK_TEST(addresses_are_stable_and_differ),
-    CHECK_TEST(forwards_are_parsed_strictly),
+    CHECK_TEST(large_datagrams_cross_in_parts),          CHECK_TEST(dhcp_gives_the_address),
+    CHECK_TEST(loopback_is_out_of_reach_unless_allowed), CHECK_TEST(forwards_reach_the_guest),
+    CHECK_TEST(addresses_are_stable_and_differ),         CHECK_TEST(forwards_are_parsed_strictly),
 };
 CHECK_MAIN(tests)
