@@ -13,6 +13,7 @@
 #include "app/files.h"
 #include "app/launcher.h"
 #include "core/base/cleanup.h"
+#include "core/machine/handover.h"
 
 enum { CALL_TIMEOUT_MS = 120000, CONNECT_STEP_US = 20000, CONNECT_TRIES = 500 };
 
@@ -220,32 +221,43 @@ struct client *client_launch(const char *id, const char *folder, bool quiet)
 
 /* ---- files ---- */
 
-static bool add_file(GVariantBuilder *b, const char *name, const char *path, bool read_only,
-                     GUnixFDList *fds)
+struct parcel {
+    GVariantBuilder *b;
+    GUnixFDList *fds;
+};
+
+static bool add_fd(void *ctx, const char *name, int fd, err *e)
 {
+    struct parcel *p = ctx;
     g_autoptr(GError) error = NULL;
-    err e = ERR_INIT;
-    AUTO(fd) fd = open(path, (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY);
-    if (fd < 0) {
-        err_errno(&e, errno, "\"%s\" cannot be opened", path);
-        cli_fail(&e);
-        return false;
-    }
-    int index = g_unix_fd_list_append(fds, fd, &error);
-    if (index < 0) {
-        client_fail(error);
-        return false;
-    }
-    g_variant_builder_add(b, "(sh)", name, index);
+    int index = g_unix_fd_list_append(p->fds, fd, &error);
+    close(fd);
+    if (index < 0)
+        return err_set(e, ERR_IO, "%s", error->message);
+    g_variant_builder_add(p->b, "(sh)", name, index);
     return true;
 }
 
-GVariant *client_file(const char *name, const char *path, bool read_only, GUnixFDList *fds)
+GVariant *client_disk(const char *path, bool read_only, bool dvd, GUnixFDList *fds)
 {
+    err e = ERR_INIT;
     g_auto(GVariantBuilder) b = G_VARIANT_BUILDER_INIT(G_VARIANT_TYPE("a(sh)"));
-    if (name && !add_file(&b, name, path, read_only, fds))
-        return NULL;
-    return g_variant_builder_end(&b);
+    struct parcel p = {&b, fds};
+    if (handover_disk(path, NULL, read_only, dvd, add_fd, &p, &e))
+        return g_variant_builder_end(&b);
+    cli_fail(&e);
+    return NULL;
+}
+
+GVariant *client_switch(const char *where, GUnixFDList *fds)
+{
+    err e = ERR_INIT;
+    g_auto(GVariantBuilder) b = G_VARIANT_BUILDER_INIT(G_VARIANT_TYPE("a(sh)"));
+    struct parcel p = {&b, fds};
+    if (handover_switch(where, add_fd, &p, &e))
+        return g_variant_builder_end(&b);
+    cli_fail(&e);
+    return NULL;
 }
 
 /* `files` (taken) and the port beside. */

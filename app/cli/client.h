@@ -40,8 +40,10 @@ bool client_start(struct client *c, const struct vm_config *config, const char *
 /* The machine's screen, as PNG or, where path ends in .ppm, PPM. False: the message is out. */
 bool client_screenshot(struct client *c, const char *path);
 
-/* a(sh) of one file, floating; NULL with the message out. */
-GVariant *client_file(const char *name, const char *path, bool read_only, GUnixFDList *fds);
+/* a(sh), floating, of one disk with its parents; of what a switch needs ("tap:DEV"). NULL with the
+ * message out. */
+GVariant *client_disk(const char *path, bool read_only, bool dvd, GUnixFDList *fds);
+GVariant *client_switch(const char *where, GUnixFDList *fds);
 /* "vireoctl: <text>" without the D-Bus error's name; returns CLI_FAILED. */
 int client_fail(GError *error);
 

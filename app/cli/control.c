@@ -208,7 +208,7 @@ static int disk_add(struct client *c, const char *path, bool read_only, bool dvd
     g_autoptr(GUnixFDList) fds = g_unix_fd_list_new();
     g_autofree char *full = g_canonicalize_filename(path, NULL);
     g_autofree char *id = NULL;
-    GVariant *files = client_file(full, full, read_only || dvd, fds);
+    GVariant *files = client_disk(full, read_only, dvd, fds);
     GVariantBuilder b;
     if (!files)
         return CLI_FAILED;
@@ -284,26 +284,33 @@ int cli_nic(int argc, char **argv)
                    "Usage: vireoctl nic add NAME SWITCH [--mac MAC] [--forward tcp:HOST:GUEST]\n"
                    "                            [--host-access]\n"
                    "       vireoctl nic set NAME ID SWITCH [--forward ...] [--host-access]\n"
-                   "       vireoctl nic remove NAME ID\n\nSWITCH: nat, private:NAME or none.\n"))
+                   "       vireoctl nic remove NAME ID\n\nSWITCH: nat, private:NAME, tap:DEVICE or "
+                   "none.\n"))
         return CLI_USAGE;
     if (operands < 3)
         return cli_usage("nic takes add, set or remove, a machine, and a switch or an id");
     AUTO(client) c = client_connect(argv[2]);
     if (!c)
         return CLI_FAILED;
-    GVariant *none = g_variant_new("a(sh)", NULL);
+    g_autoptr(GUnixFDList) fds = g_unix_fd_list_new();
     bool ok;
-    if (strcmp(argv[1], "add") == 0) {
-        ok = vireo_machine1_call_add_adapter_sync(
-            c->machine, adapter_options(argv[3], mac, forward, host_access), none, NULL, &id, NULL,
-            NULL, &error);
+    bool adds = strcmp(argv[1], "add") == 0, sets = strcmp(argv[1], "set") == 0 && operands == 4;
+    const char *where = adds ? argv[3] : sets ? argv[4] : "none";
+    GVariant *files = client_switch(where, fds);
+    if (!files)
+        return CLI_FAILED;
+    if (adds) {
+        ok = vireo_machine1_call_add_adapter_sync(c->machine,
+                                                  adapter_options(where, mac, forward, host_access),
+                                                  files, fds, &id, NULL, NULL, &error);
         if (ok)
             puts(id);
-    } else if (strcmp(argv[1], "set") == 0 && operands == 4) {
+    } else if (sets) {
         ok = vireo_machine1_call_set_adapter_sync(
-            c->machine, argv[3], adapter_options(argv[4], NULL, forward, host_access), none, NULL,
+            c->machine, argv[3], adapter_options(where, NULL, forward, host_access), files, fds,
             NULL, NULL, &error);
     } else {
+        g_variant_unref(g_variant_ref_sink(files));
         ok = vireo_machine1_call_remove_adapter_sync(c->machine, argv[3], NULL, &error);
     }
     return ok ? CLI_OK : client_fail(error);
