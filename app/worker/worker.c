@@ -167,6 +167,32 @@ static const char *heartbeat_name(enum heartbeat_state s)
     return s == HEARTBEAT_OK ? "ok" : s == HEARTBEAT_LOST ? "lost" : "none";
 }
 
+static void tell_services(struct worker *w)
+{
+    static const struct {
+        unsigned bit;
+        const char *name;
+    } names[] = {{INTEGRATION_SHUTDOWN, "shutdown"},
+                 {INTEGRATION_TIMESYNC, "timesync"},
+                 {INTEGRATION_HEARTBEAT, "heartbeat"},
+                 {INTEGRATION_KVP, "kvp"},
+                 {INTEGRATION_VSS, "vss"},
+                 {INTEGRATION_FCOPY, "fcopy"}};
+    GVariantBuilder b;
+    struct balloon_status memory;
+    unsigned offered, ready;
+    vm_services(w->vm, &offered, &ready);
+    vm_memory(w->vm, &memory);
+    g_variant_builder_init(&b, G_VARIANT_TYPE("a{ss}"));
+    for (size_t i = 0; i < G_N_ELEMENTS(names); i++)
+        g_variant_builder_add(&b, "{ss}", names[i].name,
+                              !(offered & names[i].bit) ? "off"
+                              : ready & names[i].bit    ? "ok"
+                                                        : "waiting");
+    g_variant_builder_add(&b, "{ss}", "memory", memory.connected ? "ok" : "waiting");
+    vireo_machine1_set_services(w->machine, g_variant_builder_end(&b));
+}
+
 void worker_refresh(struct worker *w, unsigned changes)
 {
     if (!w->vm)
@@ -177,6 +203,8 @@ void worker_refresh(struct worker *w, unsigned changes)
         vireo_machine1_set_adapters(w->machine, worker_adapters(w));
     if (changes & VM_CHANGED_HEARTBEAT)
         vireo_machine1_set_heartbeat(w->machine, heartbeat_name(vm_heartbeat(w->vm)));
+    if (changes & (VM_CHANGED_HEARTBEAT | VM_CHANGED_FACTS | VM_CHANGED_MEMORY))
+        tell_services(w);
     if (changes & VM_CHANGED_FACTS)
         vireo_machine1_set_guest(w->machine, worker_facts(w));
     if (changes & VM_CHANGED_MEMORY) {
@@ -195,7 +223,7 @@ static void tell_machine(struct worker *w)
     vireo_machine1_set_processors(w->machine, hv_partition_vp_count(p));
     vireo_machine1_set_memory(w->machine, vm_ram(w->vm));
     vireo_machine1_set_memory_assigned(w->machine, vm_ram(w->vm));
-    worker_refresh(w, VM_CHANGED_DISKS | VM_CHANGED_ADAPTERS);
+    worker_refresh(w, VM_CHANGED_DISKS | VM_CHANGED_ADAPTERS | VM_CHANGED_HEARTBEAT);
 }
 
 /* ---- saving and restoring in place: for tests ---- */

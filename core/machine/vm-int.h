@@ -34,6 +34,7 @@ struct vm {
     struct console *console;
     struct storvsp *scsi;
     struct integration *services;
+    unsigned service_bits; /* offered */
     struct balloon *balloon;
     struct hvsock *sockets;
     struct disk_opener opener;

@@ -334,6 +334,7 @@ static bool make_services(struct vm *v, const struct vm_config *c, err *e)
         .facts_changed = on_facts,
         .ctx = v,
     };
+    v->service_bits = p.services;
     v->services = integration_new(&p, e);
     return v->services && vm_provider_add(v, integration_as_device(v->services), e);
 }
@@ -624,6 +625,27 @@ enum heartbeat_state vm_heartbeat(struct vm *v)
     enum heartbeat_state s = HEARTBEAT_NONE;
     vm_call(v, do_heartbeat, &s, NULL);
     return s;
+}
+
+struct service_bits {
+    unsigned offered, ready;
+};
+
+static void do_services(struct vm_call *c)
+{
+    struct service_bits *b = c->arg;
+    for (unsigned bit = 1; bit <= INTEGRATION_ALL; bit <<= 1) {
+        b->offered |= c->v->service_bits & bit;
+        b->ready |= integration_ready(c->v->services, bit) ? bit : 0;
+    }
+}
+
+void vm_services(struct vm *v, unsigned *offered, unsigned *ready)
+{
+    struct service_bits b = {0};
+    vm_call(v, do_services, &b, NULL);
+    *offered = b.offered;
+    *ready = b.ready;
 }
 
 /* ---- parts ---- */

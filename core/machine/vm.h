@@ -134,6 +134,8 @@ unsigned vm_list_adapters(struct vm *v, struct vm_adapter_info *out, unsigned ma
 /* Waits for the guest's answer, 10 s at most. */
 bool vm_shutdown(struct vm *v, enum shutdown_kind kind, bool force, err *e);
 enum heartbeat_state vm_heartbeat(struct vm *v);
+/* enum integration_services bits: which the machine offers, which the guest's side is there for. */
+void vm_services(struct vm *v, unsigned *offered, unsigned *ready);
 void vm_each_fact(struct vm *v, kvp_item_fn *fn, void *ctx);
 bool vm_set_guest_data(struct vm *v, const char *key, const char *value, err *e);
 /* Waits until the whole file is there. */

@@ -44,6 +44,23 @@ struct integration *integration_new(const struct integration_params *p, err *e)
     return i;
 }
 
+bool integration_ready(const struct integration *i, unsigned service)
+{
+    const struct {
+        unsigned bit;
+        const struct ic *ic;
+    } all[] = {{INTEGRATION_HEARTBEAT, &i->heartbeat},
+               {INTEGRATION_SHUTDOWN, &i->shutdown},
+               {INTEGRATION_TIMESYNC, &i->timesync},
+               {INTEGRATION_KVP, &i->kvp},
+               {INTEGRATION_VSS, &i->vss},
+               {INTEGRATION_FCOPY, &i->fcopy}};
+    for (size_t n = 0; n < ARRAY_LEN(all); n++)
+        if (all[n].bit == service)
+            return (i->p.services & service) && all[n].ic->phase == IC_READY;
+    return false;
+}
+
 static void integration_start(void *self)
 {
     struct integration *i = self;

@@ -45,6 +45,9 @@ struct device integration_as_device(struct integration *i);
 /* Sets the guest's clock by the host's: after a pause. (Done by itself at open and restore.) */
 void integration_sync_time(struct integration *i);
 
+/* Whether the guest has the service and agreed on its version. `service`: one of the bits. */
+bool integration_ready(const struct integration *i, unsigned service);
+
 /* ---- heartbeat ---- */
 enum heartbeat_state integration_heartbeat(const struct integration *i);
 
@@ -62,8 +65,9 @@ typedef void kvp_item_fn(void *ctx, const char *key, const char *value);
  * minute: OSName, OSVersion, FullyQualifiedDomainName, NetworkAddressIPv4, ... NULL if unknown. */
 const char *integration_fact(const struct integration *i, const char *key);
 void integration_each_fact(const struct integration *i, kvp_item_fn *fn, void *ctx);
-/* Queued (at most 64). Texts are copied. Debian 12's daemon was seen to answer GET with an empty value,
- * for a reason not yet found: ENUMERATE is what to read with. */
+/* Queued (at most 64). Texts are copied. Linux guests answer GET without the value's first four
+ * characters (hv_kvp.c takes it from where ENUMERATE has it, behind an index): read by ENUMERATE.
+ */
 bool integration_kvp_get(struct integration *i, enum kvp_pool pool, const char *key,
                          kvp_item_fn *item, integration_done_fn *done, void *ctx, err *e);
 bool integration_kvp_set(struct integration *i, enum kvp_pool pool, const char *key,
