@@ -388,7 +388,7 @@ static void on_progress(void *ctx, size_t have, size_t total)
     struct vireo_clipboard *c = ctx;
     /* It moves: patience with whom waits for it. Which selection it is, is not looked at. */
     for (guint i = 0; i < SELECTIONS; i++)
-        if (c->selections[i].timeout_id && (have == total || have % (1 << 20) < VDAGENT_CHUNK))
+        if (c->selections[i].timeout_id)
             watch_answer(&c->selections[i]);
 }
 

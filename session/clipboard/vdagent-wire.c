@@ -134,12 +134,12 @@ static bool take(struct vdagent_wire *w, const uint8_t *bytes, size_t len)
     return true;
 }
 
-static bool begin_chunk(struct vdagent_wire *w)
+/* Of any length: spice-vdagentd sends a message in one chunk, and nothing waits for the whole. */
+static void begin_chunk(struct vdagent_wire *w)
 {
     VDIChunkHeader h;
     memcpy(&h, w->chunk_head, sizeof h);
     w->chunk_left = le32toh(h.size);
-    return w->chunk_left <= VDAGENT_CHUNK;
 }
 
 bool vdagent_wire_feed(struct vdagent_wire *w, const uint8_t *bytes, size_t len)
@@ -155,8 +155,7 @@ bool vdagent_wire_feed(struct vdagent_wire *w, const uint8_t *bytes, size_t len)
             if (w->chunk_have < sizeof w->chunk_head)
                 return true;
             w->chunk_have = 0;
-            if (!begin_chunk(w))
-                return false;
+            begin_chunk(w);
             continue;
         }
         size_t n = w->chunk_left < len ? w->chunk_left : len;

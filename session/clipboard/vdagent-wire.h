@@ -14,7 +14,7 @@
 enum {
     VDAGENT_MAX_DATA = 64 << 20, /* of a clipboard's content */
     VDAGENT_MAX_OTHER = 65536,   /* of any other message */
-    VDAGENT_CHUNK = 2048,        /* VD_AGENT_MAX_DATA_SIZE: more makes spice-vdagentd give up */
+    VDAGENT_CHUNK = 2048, /* ours: VD_AGENT_MAX_DATA_SIZE, more makes spice-vdagentd give up */
 };
 
 struct vdagent_wire_ops {
