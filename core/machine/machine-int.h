@@ -72,6 +72,8 @@ static inline bool machine_has_legacy(const struct machine *m)
 }
 /* Writes ACPI and SMBIOS tables into memory. */
 bool machine_put_tables(struct machine *m, err *e);
+/* post.c: for multiboot kernels on a PC; before the kernel is loaded. */
+bool machine_leave_post(struct machine *m, err *e);
 
 /* Built for the address where machine_put_tables puts them; freed by acpi_free. */
 bool machine_acpi(struct machine *m, struct acpi_tables *out, err *e);

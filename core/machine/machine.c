@@ -79,8 +79,8 @@ static bool boot(struct machine *m, err *e)
     pthread_mutex_lock(&m->lock);
     m->asked = false;
     pthread_mutex_unlock(&m->lock);
-    return machine_put_tables(m, e) && boot_load(&m->p.boot, mem, &s, e) &&
-           hv_partition_set_vp(m->partition, 0, &s, e);
+    return machine_put_tables(m, e) && machine_leave_post(m, e) &&
+           boot_load(&m->p.boot, mem, &s, e) && hv_partition_set_vp(m->partition, 0, &s, e);
 }
 
 /* ---- the guest ends itself ---- */
