@@ -187,6 +187,7 @@ static void info_json(const char *path, const struct disk_description *d)
     cli_json_key(&j, "log_pending"), cli_json_bool(&j, d->log_pending);
     cli_json_key(&j, "parent"), cli_json_string(&j, d->parent);
     cli_json_key(&j, "parent_path"), cli_json_string(&j, d->parent_path);
+    cli_json_key(&j, "parent_changed_later"), cli_json_bool(&j, d->parent_later);
     cli_json_key(&j, "problem"), cli_json_string(&j, d->chain_broken ? d->problem : NULL);
     cli_json_close(&j, '}');
 }
@@ -215,6 +216,8 @@ static void info_text(const char *path, const struct disk_description *d)
         printf("Layers below: %u\n", i->depth);
     if (d->log_pending)
         puts("Log:          changes wait to be applied (or the disk is in use)");
+    if (d->parent_later)
+        puts("Note:         the parent's file was changed after this disk was made on it");
     if (d->chain_broken)
         printf("Problem:      %s\n", d->problem);
 }

@@ -51,6 +51,7 @@ struct disk_description {
     struct guid identity; /* what children refer to */
     uint64_t file_length;
     bool log_pending;  /* changes wait in the log */
+    bool parent_later; /* VHD: the parent's file was changed after this was made on it */
     bool chain_broken; /* the parent could not be opened; why is in problem */
     char problem[496];
 };

@@ -162,6 +162,11 @@ static void check_chain(struct checker *c, const char *path, struct loop *loop)
         return; /* said before */
     if (d.chain_broken)
         check_say(c, DISK_DEFECT, "%s", d.problem);
+    if (d.parent_later)
+        check_say(
+            c, DISK_NOTE,
+            "the parent's file was changed after this disk was made on it. That is sound if it "
+            "was copied or merged into; if it was written to, this disk is damaged");
     disk_description_clear(&d);
 }
 

@@ -4,13 +4,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/base/bytes.h"
 #include "core/base/cleanup.h"
 #include "core/storage/tool.h"
-#include "core/storage/vhd-format.h"
+#include "core/storage/vhd.h"
 
 const char *disk_format_name(enum disk_format f)
 {
@@ -37,13 +36,6 @@ enum disk_format format_by_name(const char *path)
         if (!strcasecmp(dot, known[i].ending))
             return known[i].format;
     return DISK_FORMAT_VHDX;
-}
-
-static uint32_t vhd_time_of(const char *path)
-{
-    struct stat st;
-    return stat(path, &st) == 0 && st.st_mtime > VHD_EPOCH ? (uint32_t)(st.st_mtime - VHD_EPOCH)
-                                                           : 0;
 }
 
 bool format_from_parent(struct format_params *f, struct image *parent, const char *child_path,

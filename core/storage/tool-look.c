@@ -34,6 +34,15 @@ static void describe_format(struct image *img, struct disk_description *out)
     }
 }
 
+/* A VHD's parent keeps its identity when it is written to: all that tells is the time. */
+static bool changed_since(struct image *img, const char *parent)
+{
+    if (img->format != DISK_FORMAT_VHD)
+        return false;
+    uint32_t noted = get_be32(&((struct vhd *)img)->header.parent_timestamp);
+    return noted && vhd_time_of(parent) > noted;
+}
+
 static void describe_parent(struct disk *d, struct disk_description *out)
 {
     struct parent_ref ref = {0};
@@ -45,6 +54,7 @@ static void describe_parent(struct disk *d, struct disk_description *out)
     parent_ref_clear(&ref);
     if (chain_open_parents(d->top, &d->source, d->flags, &e)) {
         out->parent_path = strdup(d->top->parent->file->name);
+        out->parent_later = out->parent_path && changed_since(d->top, out->parent_path);
         return;
     }
     out->chain_broken = true;

@@ -2,6 +2,7 @@
 /* Fresh VHD files. */
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "core/base/cleanup.h"
@@ -108,6 +109,13 @@ static bool put_name(struct vhd_header *h, const char *path)
     for (size_t i = 0; i + 2 <= n; i += 2)
         put_be16(h->parent_name + i, get_le16((uint8_t *)name + i));
     return true;
+}
+
+uint32_t vhd_time_of(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && st.st_mtime > VHD_EPOCH ? (uint32_t)(st.st_mtime - VHD_EPOCH)
+                                                           : 0;
 }
 
 bool vhd_build_parent(struct vhd_header *h, const char *path, const char *absolute,

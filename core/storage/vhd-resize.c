@@ -232,8 +232,10 @@ bool vhd_set_parent(struct image *img, const char *path, const char *absolute,
     uint8_t *data = NULL;
     size_t len = 0;
     uint64_t at = v->space.end;
-    if (!vhd_build_parent(&h, path, absolute, id, get_be32(&h.parent_timestamp), at + sizeof h,
-                          &data, &len, e))
+    uint32_t when = absolute ? vhd_time_of(absolute) : 0;
+    if (!when)
+        when = get_be32(&h.parent_timestamp);
+    if (!vhd_build_parent(&h, path, absolute, id, when, at + sizeof h, &data, &len, e))
         return false;
     vhd_seal_header(&h);
     struct vhd_footer f = v->footer;

@@ -73,6 +73,8 @@ bool vhd_set_parent(struct image *img, const char *path, const char *absolute,
 
 /* Parent names: fills parent_name and locators, and the bytes that these point to, which are to lie
  * at `at`; *data is malloc'ed, a multiple of sectors. */
+/* When the file was last changed, as a child's header says it of its parent; 0: not known. */
+uint32_t vhd_time_of(const char *path);
 bool vhd_build_parent(struct vhd_header *h, const char *path, const char *absolute,
                       const struct guid *id, uint32_t timestamp, uint64_t at, uint8_t **data,
                       size_t *len, err *e);

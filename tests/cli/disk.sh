@@ -76,6 +76,16 @@ grep -q "points outside" out || fail "check names the defect"
 "$ctl" disk check --repair d.vhdx >/dev/null
 "$ctl" disk check d.vhdx >/dev/null
 
+# A VHD's parent that was changed later is told of.
+"$ctl" disk create p.vhd --size 8M
+"$ctl" disk create k.vhd --parent p.vhd
+! "$ctl" disk check k.vhd | grep -q "changed after" || fail "a parent just as it was"
+touch -d '2040-01-01' p.vhd
+"$ctl" disk check k.vhd | grep -q "note: the parent's file was changed after" || fail "a parent's time"
+[ "$(field k.vhd parent_changed_later)" = True ] || fail "a parent's time, in info"
+"$ctl" disk reparent k.vhd p.vhd
+[ "$(field k.vhd parent_changed_later)" = False ] || fail "a parent's time, settled"
+
 # A conversion that is killed leaves nothing under the target's name.
 truncate -s 4G big.img
 dd if=/dev/urandom of=big.img bs=1M count=64 seek=100 conv=notrunc 2>/dev/null
