@@ -193,12 +193,18 @@ static void save(void *self, struct state_writer *w)
     uint8_t page[4 + HV_PAGE_SIZE];
     state_save(w, &table, 0, v);
     state_begin(w, MEMORY_SECTION, 0, 1, 1);
-    for (uint32_t at = 0; at < v->size; at += HV_PAGE_SIZE) {
-        if (memcmp(v->vram + at, zero, HV_PAGE_SIZE) == 0)
-            continue;
-        put_le32(page, at / HV_PAGE_SIZE);
-        memcpy(page + 4, v->vram + at, HV_PAGE_SIZE);
-        state_put(w, TAG_PAGE, page, sizeof page);
+    /* Pages never touched are holes of the memfd: looking at them would make them. */
+    off_t from = 0, to;
+    while ((from = lseek(v->fd, from, SEEK_DATA)) >= 0 &&
+           (to = lseek(v->fd, from, SEEK_HOLE)) > from) {
+        for (uint32_t at = (uint32_t)from; at < (uint32_t)to; at += HV_PAGE_SIZE) {
+            if (memcmp(v->vram + at, zero, HV_PAGE_SIZE) == 0)
+                continue;
+            put_le32(page, at / HV_PAGE_SIZE);
+            memcpy(page + 4, v->vram + at, HV_PAGE_SIZE);
+            state_put(w, TAG_PAGE, page, sizeof page);
+        }
+        from = to;
     }
     state_end(w);
 }
