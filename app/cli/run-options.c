@@ -90,7 +90,8 @@ static bool add_disk(struct vm_config *c, const char *option, const char *text, 
     if (!split(option, text, &p, e))
         return false;
     char *full = realpath(p.first, NULL);
-    struct vm_disk *d = vm_config_add_disk(c, VM_BUS_SCSI, media, full ? full : p.first, e);
+    enum vm_bus bus = c->generation == 1 ? VM_BUS_IDE : VM_BUS_SCSI;
+    struct vm_disk *d = vm_config_add_disk(c, bus, media, full ? full : p.first, e);
     free(full);
     for (unsigned i = 0; d && i < p.n; i++) {
         char key[32];
@@ -176,12 +177,14 @@ static bool fill(struct vm_config *c, const struct run_options *o, err *e)
 {
     char name[32];
     snprintf(name, sizeof name, "run-%d", (int)getpid());
-    if (!o->kernel == !o->multiboot)
+    bool bios = o->machine && !strcmp(o->machine, "bios");
+    if ((o->kernel != NULL) + (o->multiboot != NULL) + bios != 1)
         return err_set(e, ERR_INVALID,
-                       "run: give either --kernel or --multiboot (try vireoctl run --help)");
+                       "run: give one of --kernel, --multiboot and --machine bios (try vireoctl "
+                       "run --help)");
     guid_random(&c->id);
-    c->boot = VM_BOOT_LINUX;
-    c->generation = 2;
+    c->boot = bios ? VM_BOOT_FIRMWARE : VM_BOOT_LINUX;
+    c->generation = bios ? 1 : 2;
     c->vendor = hv_host_vendor() == HV_VENDOR_AMD ? VM_VENDOR_AMD : VM_VENDOR_INTEL;
     if (!vm_config_string(&c->name, o->name ? o->name : name, e) || !set_cpus(c, o->cpus, e) ||
         !set_memory(c, o->memory, e) || !set(c, "--accel", "processor.accel", o->accel, e) ||
@@ -217,8 +220,10 @@ static bool wants_pc(const struct run_options *o, bool *pc, err *e)
 {
     struct boot_file f = {.name = o->kernel};
     *pc = o->multiboot != NULL;
-    if (o->machine && strcmp(o->machine, "gen2") && strcmp(o->machine, "pc"))
-        return err_set(e, ERR_INVALID, "run: --machine is gen2 or pc, not \"%.40s\"", o->machine);
+    if (o->machine && strcmp(o->machine, "gen2") && strcmp(o->machine, "pc") &&
+        strcmp(o->machine, "bios"))
+        return err_set(e, ERR_INVALID, "run: --machine is gen2, pc or bios, not \"%.40s\"",
+                       o->machine);
     if (o->machine) {
         *pc = !strcmp(o->machine, "pc");
         return true;

@@ -465,7 +465,7 @@ static bool make_partition(struct machine *m, err *e)
                                            .cpu = m->p.cpu,
                                            .vendor = m->p.vendor,
                                            .vp_count = m->p.vps,
-                                           .no_flush_hint = m->p.kind == MACHINE_PC,
+                                           .no_flush_hint = machine_has_legacy(m),
                                            .backend = m->p.backend,
                                            .ops = &m->partition_ops,
                                            .ctx = m};
