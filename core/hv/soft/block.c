@@ -4,6 +4,7 @@
 
 #include "core/hv/soft/block.h"
 #include "core/hv/soft/jit.h"
+#include "core/hv/soft/ops.h"
 #include "core/hv/soft/soft.h"
 
 enum { HASH_BITS = 16, PAGE_HASH_BITS = 12 };
@@ -43,11 +44,14 @@ void soft_cache_free(struct soft_cache *c)
     free(c);
 }
 
-void soft_jump_flush(struct soft_vp *vp)
+void soft_jump_flush(struct soft_vp *vp, unsigned halves)
 {
-    vp->cache->generation++;
+    uint64_t next = ++vp->cache->generation << 8;
     vp->jump = vp->cache->jump;
-    vp->jump_key = vp->cache->generation << 8 | (vp->jump_key & 0xff);
+    for (unsigned half = 0; half < 2; half++)
+        if (halves >> half & 1)
+            vp->jump_key[half] = next | (vp->jump_key[half] & 0xff);
+    soft_jit_forget_calls(vp);
 }
 
 static unsigned hash_of(uint64_t phys, unsigned mode)
@@ -92,6 +96,7 @@ static void unhash(struct soft_cache *c, struct block *b)
 static void drop(struct soft_vp *vp, struct block *b)
 {
     unhash(vp->cache, b);
+    b->phys = SOFT_TLB_NONE; /* no jump slot leads here again */
     soft_jit_drop(vp, b);
     const struct insn *cur = vp->cur;
     if (cur && cur >= b->insn && cur < b->insn + b->n)
@@ -148,7 +153,8 @@ void soft_block_drop_all(struct soft_vp *vp)
     memset(c->hash, 0, sizeof c->hash);
     memset(c->page, 0, sizeof c->page);
     vp->cur = NULL;
-    soft_jump_flush(vp);
+    memset(c->jump, 0, sizeof c->jump);
+    soft_jump_flush(vp, 3);
 }
 
 static void mark_code(struct soft_vp *vp, uint64_t page)
@@ -162,6 +168,13 @@ static void mark_code(struct soft_vp *vp, uint64_t page)
         return;
     atomic_fetch_or(word, bit);
     soft_code_protect(vp->soft, vp, page);
+}
+
+/* See soft_op_sti. */
+static void end_in_shadow(struct insn *last)
+{
+    if (last->fn == soft_op_sti)
+        last->fn = soft_op_sti_last;
 }
 
 static void close_block(struct insn *i, unsigned off)
@@ -195,6 +208,7 @@ static struct block *decode_once(struct soft_vp *vp, uint64_t lin, unsigned mode
     }
     if (res == DECODE_SHORT || res == DECODE_LONG)
         soft_raise_error(vp, NULL, EXC_GP, 0);
+    end_in_shadow(&b->insn[0]);
     close_block(&b->insn[1], b->insn[0].len);
     b->code = (void *)(uintptr_t)SOFT_JIT_NEVER;
     b->n = 1;
@@ -221,10 +235,12 @@ static struct block *decode_block(struct soft_vp *vp, const uint8_t *page, uint6
         if (res == DECODE_SHORT || res == DECODE_LONG)
             break;
         off += b->insn[n++].len;
-        open = res == DECODE_OK;
+        bool after_sti = n > 1 && b->insn[n - 2].fn == soft_op_sti;
+        open = res == DECODE_OK && !after_sti;
     }
     if (!n)
         return NULL;
+    end_in_shadow(&b->insn[n - 1]);
     close_block(&b->insn[n], off);
     b->phys = phys;
     b->mode = (uint16_t)mode;
@@ -259,20 +275,24 @@ static struct block *find_or_decode(struct soft_vp *vp, const uint8_t *page, uin
 struct block *soft_block(struct soft_vp *vp)
 {
     uint64_t lin = soft_linear_rip(vp), phys;
-    unsigned mode = vp->jump_key & (SOFT_MODE_SIZE | SOFT_MODE_SINGLE);
+    uint64_t key = soft_jump_key(vp, lin);
+    unsigned mode = key & (SOFT_MODE_SIZE | SOFT_MODE_SINGLE);
     if (vp->code != SOFT_MODE64 && vp->rip > vp->seg[HV_CS].limit)
         soft_raise_error(vp, NULL, EXC_GP, 0);
     const uint8_t *page = soft_fetch_page(vp, lin, &phys);
     if (phys == SOFT_TLB_NONE)
         return decode_once(vp, lin, mode);
-    struct block *b = find_or_decode(vp, page, phys | (lin & 0xfff), mode);
+    phys |= lin & 0xfff;
+    struct soft_jump *j = soft_jump_slot(vp, lin);
+    bool same = j->lin == lin && j->b && j->b->phys == phys && j->b->mode == mode;
+    struct block *b = same ? j->b : find_or_decode(vp, page, phys, mode);
     if (!b)
         return decode_once(vp, lin, mode);
     if (vp->code != SOFT_MODE64 && vp->rip + b->bytes - 1 > vp->seg[HV_CS].limit)
         return decode_once(vp, lin, mode);
-    struct soft_jump *j = soft_jump_slot(vp, lin);
     j->lin = lin;
-    j->key = vp->jump_key;
+    j->key = key;
     j->b = b;
+    j->code = soft_jit_ready(b) ? b->code : vp->jit_cold;
     return b;
 }

@@ -55,7 +55,7 @@ static inline void soft_chain(struct soft_vp *vp)
     uint64_t lin = soft_linear_rip(vp);
     struct soft_jump *j = soft_jump_slot(vp, lin);
     if (SOFT_UNLIKELY(atomic_load_explicit(&vp->attn, memory_order_relaxed) || j->lin != lin ||
-                      j->key != vp->jump_key))
+                      j->key != soft_jump_key(vp, lin)))
         return;
     struct block *b = j->b;
     if (SOFT_UNLIKELY(vp->code != SOFT_MODE64 && vp->rip + b->bytes - 1 > vp->seg[HV_CS].limit))

@@ -131,12 +131,20 @@ enum { SOFT_TLB_BITS = 10, SOFT_TLB_SIZE = 1 << SOFT_TLB_BITS };
 /* Which view of the pages an access has. */
 enum soft_mmu { SOFT_MMU_KERNEL, SOFT_MMU_KERNEL_USER, SOFT_MMU_USER, SOFT_MMU_KINDS };
 
+/* Where linear addresses lead: found again when the key is that of the address's half. */
 struct soft_jump {
     uint64_t lin, key;
-    struct block *b;
-    uint64_t pad;
+    struct block *b; /* NULL or of this cache, perhaps dropped */
+    void *code;      /* to be jumped at by translated code */
 };
-enum { SOFT_JUMP_BITS = 12, SOFT_JUMP_SIZE = 1 << SOFT_JUMP_BITS };
+/* A call made by translated code: where its return goes on (jit.h). */
+struct soft_ret {
+    uint64_t lin;
+    void *code;
+};
+enum { SOFT_WIN_NEVER = 4095 }; /* a win_gen that no window's tag has */
+enum { SOFT_RETS = 16 };        /* in a ring of 256 bytes, aligned so */
+enum { SOFT_JUMP_BITS = 13, SOFT_JUMP_SIZE = 1 << SOFT_JUMP_BITS };
 
 struct soft_fetch { /* instruction TLB */
     uint64_t lin, key, phys;
@@ -188,7 +196,9 @@ struct soft_vp {
     uint64_t tlb_gen;       /* 1..4095 */
     struct soft_tlbe *tlb;  /* of the current mmu kind */
     struct soft_jump *jump; /* SOFT_JUMP_SIZE */
-    uint64_t jump_key;      /* generation << 8 | mode */
+    /* For linear addresses whose top bit is 0, 1: generation << 8 | mode. A CR3 write need not
+     * concern the upper half: see soft_flush_tlb. */
+    uint64_t jump_key[2];
     const struct insn *cur; /* set by slow paths: the instruction at work */
     uint64_t icount;
     _Atomic uint32_t attn;
@@ -211,6 +221,7 @@ struct soft_vp {
     uint32_t exc_error;
     bool entered; /* the instruction at work entered a handler */
     bool stopped; /* by soft_stop: the run ends */
+    bool held;    /* an interrupt or NMI may wait that could not be delivered at the last look */
     bool nmi_blocked;
     uint8_t nmi_pending; /* 0 to 2 */
     unsigned pauses;     /* PAUSEs since the last yield */
@@ -225,7 +236,18 @@ struct soft_vp {
     /* Translated code (jit.h). */
     struct soft_jit *jit; /* NULL: interpret only */
     void (*jit_enter)(struct soft_vp *vp, void *code);
-    uint64_t jit_link, jit_tmp;
+    void *jit_cold; /* what translated code jumps to where a block has no code */
+    uint64_t jit_link, jit_tmp, jit_key;
+    /* Windows: pages that one place in translated code, or the stack, was last seen to touch. A
+     * tag is page + win_gen as it was; each view of the pages has its own. */
+    uint64_t win_gen, win_gens[SOFT_MMU_KINDS];
+    struct jit_win *jit_win;
+    uint64_t win_written[64];   /* filter: pages by number modulo 4096 that windows may write to */
+    struct jit_far *jit_far;    /* after an exit by a jump to another page */
+    struct soft_ret *ret_top;   /* newest entry of the ring in use ... */
+    struct soft_ret *ret_other; /* ... and of the other: CPL 3 and the rest have one each */
+    struct soft_ret *ret_rings; /* both */
+    bool ret_user;
     uint32_t jit_mxcsr; /* the host's */
     uint32_t jit_after; /* runs before a block is translated */
     bool jit_resume, jit_full;
@@ -249,6 +271,11 @@ _Static_assert(offsetof(struct soft_vp, seg) + sizeof(struct hv_segment) * HV_SE
 #define SOFT_NEXT(vp, i) return (i)[1].fn((vp), (i) + 1)
 
 #define SOFT_REG(type, vp, o) (*(type *)((char *)(vp) + (o)))
+
+static inline uint64_t soft_jump_key(const struct soft_vp *vp, uint64_t lin)
+{
+    return vp->jump_key[lin >> 63];
+}
 
 static inline uint64_t soft_insn_rip(const struct soft_vp *vp, const struct insn *i)
 {

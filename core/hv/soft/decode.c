@@ -493,7 +493,7 @@ static void row_f0(struct dec *d, uint8_t op)
     case 0xf8: dec_set(d, soft_op_clc); break;
     case 0xf9: dec_set(d, soft_op_stc); break;
     case 0xfa: dec_set(d, soft_op_cli); break;
-    case 0xfb: dec_set_end(d, soft_op_sti); break;
+    case 0xfb: dec_set(d, soft_op_sti); break;
     case 0xfc: dec_set(d, soft_op_cld); break;
     case 0xfd: dec_set(d, soft_op_std); break;
     default: group5(d, op);

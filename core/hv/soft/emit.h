@@ -166,6 +166,23 @@ static inline void e_lea(struct emit *e, unsigned dst, struct emit_rm rm)
 {
     e_op_rm(e, 1, 0, 0x8d, dst, rm);
 }
+/* Adds to the low byte alone; r8 to r15. */
+static inline void e_add_low(struct emit *e, unsigned reg, int n)
+{
+    e_op_rm(e, 0, 0, 0x80, E_ADD, e_reg(reg));
+    e8(e, (uint8_t)n);
+}
+/* With an operand at `target` in the executable view; no immediate follows. */
+static inline void e_op_rip(struct emit *e, unsigned w, uint32_t opcode, unsigned reg,
+                            uint32_t target)
+{
+    uint8_t bits = (uint8_t)(w << 3 | (reg >> 3 & 1) << 2);
+    if (bits)
+        e8(e, 0x40 | bits);
+    e8(e, (uint8_t)opcode);
+    e8(e, (uint8_t)((reg & 7) << 3 | 5));
+    e32(e, target - (e->at + 4));
+}
 static inline void e_mov_imm32(struct emit *e, unsigned dst, uint32_t v) /* zero-extends */
 {
     if (dst > 7)

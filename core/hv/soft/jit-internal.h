@@ -8,13 +8,29 @@
 
 enum { J_VP = E_R15, J_ADDR = E_R14, J_TMP = E_R13, J_TMP2 = E_R12 };
 
+/* See soft_vp.win_gen. The first one is the stack's: it may be written to. */
+struct jit_win {
+    uint64_t tag, addend;
+};
+enum { JIT_STACK_WINDOW, JIT_FIRST_WINDOW, JIT_WINDOWS = 1 << 14 };
+/* How a window is opened again. */
+enum jit_fill { JIT_FILL_NONE, JIT_FILL_READ, JIT_FILL_WRITE, JIT_FILL_STACK_READ, JIT_FILLS };
+
 struct soft_jit {
     uint8_t *rw, *rx;
     uint32_t size;
+    struct jit_far *far; /* follow the executable view at once: reached from it by offset */
+    struct jit_win *win;
+    uint32_t nwin, win_at; /* win_at: offset in the executable view */
+    uint32_t win_next;     /* the next value of win_gen */
+    uint32_t fill[JIT_FILLS];
+    uint32_t nfar, max_far;
+    size_t mapped; /* executable view, far jumps, windows */
+    void *rings;   /* see soft_vp.ret_rings */
     struct emit e;
     uint32_t first; /* end of the thunks: where blocks begin */
     /* offsets of the thunks */
-    uint32_t enter, exit, bail, indirect, call, load_vec, load_all, save_fpu;
+    uint32_t enter, exit, bail, cold, indirect, far_miss, call, load_vec, load_all, save_fpu;
     bool exact; /* see struct tr */
     uint64_t blocks, flushes;
 };
@@ -32,6 +48,20 @@ struct jit_link {
     uint32_t rel_at; /* offset of the rel32 to patch */
     uint32_t mode;
 };
+
+/* A direct jump to another page: it goes on at once while linear address and key are these. */
+struct jit_far {
+    uint64_t lin, key; /* key 0: not linked */
+    uint8_t *code;
+    uint32_t rel_at; /* of its jmp */
+    uint32_t half;   /* of the address space: which key it compares */
+};
+
+/* Offset of a far jump's data in the executable view. */
+static inline uint32_t jit_far_at(const struct soft_jit *j, uint32_t n)
+{
+    return j->size + n * (uint32_t)sizeof(struct jit_far);
+}
 
 #define VP(field) ((int32_t)offsetof(struct soft_vp, field))
 

@@ -192,37 +192,99 @@ static void make_bail(struct soft_jit *j)
     e_op_rm(e, 0, 0, 0xff, 4, e_reg(E_RAX));
 }
 
-/* J_ADDR = where the guest goes: straight to its code if the look-up table knows it. */
-static void make_indirect(struct soft_jit *j)
+/* To the run loop with J_ADDR as rip. */
+static void leave_to(struct soft_jit *j)
 {
     struct emit *e = &j->e;
-    uint32_t miss[3];
-    j->indirect = e->at;
-    e_mov_rr(e, J_TMP, J_ADDR);
-    e_shift_imm(e, 1, 5, J_TMP, SOFT_JUMP_BITS);
-    e_alu_rm(e, 1, E_XOR, J_TMP, e_reg(J_ADDR));
-    e_alu_imm(e, 0, E_AND, e_reg(J_TMP), SOFT_JUMP_SIZE - 1);
-    e_shift_imm(e, 0, 4, J_TMP, 5);
-    e_alu_rm(e, 1, E_ADD, J_TMP, e_mem(J_VP, VP(jump)));
-    e_alu_rm(e, 1, E_CMP, J_ADDR, e_mem(J_TMP, (int32_t)offsetof(struct soft_jump, lin)));
-    miss[0] = e_jcc(e, E_CC_NE);
-    e_load(e, J_TMP2, J_VP, VP(jump_key));
-    e_alu_rm(e, 1, E_CMP, J_TMP2, e_mem(J_TMP, (int32_t)offsetof(struct soft_jump, key)));
-    miss[1] = e_jcc(e, E_CC_NE);
-    e_load(e, J_TMP, J_TMP, (int32_t)offsetof(struct soft_jump, b));
-    e_load(e, J_TMP, J_TMP, (int32_t)offsetof(struct block, code));
-    e_alu_imm(e, 1, E_CMP, e_reg(J_TMP), SOFT_JIT_NEVER);
-    miss[2] = e_jcc(e, E_CC_BE);
-    e_mov_rr(e, J_TMP2, J_ADDR);
-    e_alu_imm(e, 1, E_AND, e_reg(J_TMP2), -4096);
-    e_store(e, J_VP, VP(block_rip), J_TMP2);
-    e_op_rm(e, 0, 0, 0xff, 4, e_reg(J_TMP));
-    for (unsigned i = 0; i < 3; i++)
-        e_patch(e, miss[i], e->at);
     e_store(e, J_VP, VP(rip), J_ADDR);
     e_op_rm(e, 0, 0, 0xc7, 0, e_mem(J_VP, VP(jit_link)));
     e32(e, 0);
     e_jmp_to(e, j->exit);
+}
+
+/* What look-ups find where there is no translated code: J_ADDR = where the guest goes. */
+static void make_cold(struct soft_jit *j)
+{
+    j->cold = j->e.at;
+    leave_to(j);
+}
+
+/* J_TMP = the slot of the look-up table for J_ADDR. J_TMP2 is lost. */
+static void find_slot(struct emit *e, uint32_t miss[2])
+{
+    e_mov_rr(e, J_TMP, J_ADDR);
+    e_shift_imm(e, 1, 5, J_TMP, SOFT_JUMP_BITS);
+    e_alu_rm(e, 1, E_XOR, J_TMP, e_reg(J_ADDR));
+    e_alu_imm(e, 0, E_AND, e_reg(J_TMP), SOFT_JUMP_SIZE - 1);
+    e_mov_rr(e, J_TMP2, J_ADDR);
+    e_shift_imm(e, 0, 4, J_TMP, 5);
+    e_shift_imm(e, 1, 5, J_TMP2, 63);
+    e_alu_rm(e, 1, E_ADD, J_TMP, e_mem(J_VP, VP(jump)));
+    struct emit_rm key = e_mem(J_VP, VP(jump_key));
+    key.index = J_TMP2;
+    key.scale = 3;
+    e_op_rm(e, 1, 0, 0x8b, J_TMP2, key);
+    e_alu_rm(e, 1, E_CMP, J_ADDR, e_mem(J_TMP, (int32_t)offsetof(struct soft_jump, lin)));
+    miss[0] = e_jcc(e, E_CC_NE);
+    e_alu_rm(e, 1, E_CMP, J_TMP2, e_mem(J_TMP, (int32_t)offsetof(struct soft_jump, key)));
+    miss[1] = e_jcc(e, E_CC_NE);
+}
+
+/* To the code at J_TMP for the linear address in J_ADDR. */
+static void go_to(struct emit *e)
+{
+    e_mov_rr(e, J_TMP2, J_ADDR);
+    e_alu_imm(e, 1, E_AND, e_reg(J_TMP2), -4096);
+    e_store(e, J_VP, VP(block_rip), J_TMP2);
+    e_op_rm(e, 0, 0, 0xff, 4, e_reg(J_TMP));
+}
+
+/* J_ADDR = where the guest goes: straight to its code if the look-up table knows it. */
+static void make_indirect(struct soft_jit *j)
+{
+    struct emit *e = &j->e;
+    uint32_t miss[2];
+    j->indirect = e->at;
+    find_slot(e, miss);
+    e_load(e, J_TMP, J_TMP, (int32_t)offsetof(struct soft_jump, code));
+    go_to(e);
+    for (unsigned i = 0; i < 2; i++)
+        e_patch(e, miss[i], e->at);
+    leave_to(j);
+}
+
+/* A direct jump to another page, J_ADDR, whose data at J_TMP do not hold now. If only the key is
+ * old they are made to hold again; else the run loop sees to it. */
+static void make_far_miss(struct soft_jit *j)
+{
+    struct emit *e = &j->e;
+    uint32_t miss[5];
+    j->far_miss = e->at;
+    e_store(e, J_VP, VP(jit_tmp), J_TMP);
+    find_slot(e, miss);
+    e_load(e, J_TMP, J_TMP, (int32_t)offsetof(struct soft_jump, code));
+    e_alu_rm(e, 1, E_CMP, J_TMP, e_mem(J_VP, VP(jit_cold)));
+    miss[2] = e_jcc(e, E_CC_E);
+    e_store(e, J_VP, VP(jit_key), J_TMP2);
+    e_load(e, J_TMP2, J_VP, VP(jit_tmp));
+    e_alu_rm(e, 1, E_CMP, J_ADDR, e_mem(J_TMP2, (int32_t)offsetof(struct jit_far, lin)));
+    uint32_t elsewhere = e_jcc(e, E_CC_NE);
+    e_alu_rm(e, 1, E_CMP, J_TMP, e_mem(J_TMP2, (int32_t)offsetof(struct jit_far, code)));
+    miss[3] = e_jcc(e, E_CC_NE); /* translated anew */
+    e_load(e, J_TMP, J_VP, VP(jit_key));
+    e_store(e, J_TMP2, (int32_t)offsetof(struct jit_far, key), J_TMP);
+    e_load(e, J_TMP, J_TMP2, (int32_t)offsetof(struct jit_far, code));
+    uint32_t go = e_jmp(e);
+    e_patch(e, elsewhere, e->at);
+    e_alu_imm(e, 1, E_CMP, e_mem(J_TMP2, (int32_t)offsetof(struct jit_far, code)), 0);
+    miss[4] = e_jcc(e, E_CC_E); /* never linked */
+    e_patch(e, go, e->at);
+    go_to(e);
+    for (unsigned i = 0; i < ARRAY_LEN(miss); i++)
+        e_patch(e, miss[i], e->at);
+    e_load(e, J_TMP2, J_VP, VP(jit_tmp));
+    e_store(e, J_VP, VP(jit_far), J_TMP2);
+    leave_to(j);
 }
 
 /* J_ADDR = a copy of an insn, followed by one whose handler says that the first went on to it. */
@@ -250,6 +312,56 @@ static void make_call(struct soft_jit *j)
     e8(e, 0xc3);
 }
 
+static void tlb_tag(struct emit *e, int32_t which, uint32_t *miss)
+{
+    e_alu_rm(e, 1, E_CMP, J_TMP2, e_mem(J_TMP, which));
+    *miss = e_jcc(e, E_CC_NE);
+}
+
+/* Called where a window does not hold: J_ADDR = linear address, J_TMP = the window, J_TMP2 = page
+ * of the last byte + win_gen. ZF set: J_ADDR = host address, the window holds. Clear: no. */
+static void make_fill(struct soft_jit *j, enum jit_fill kind)
+{
+    struct emit *e = &j->e;
+    uint32_t miss, none;
+    j->fill[kind] = e->at;
+    e_store(e, J_VP, VP(jit_win), J_TMP);
+    e_mov_rr(e, J_TMP, J_ADDR);
+    e_shift_imm(e, 1, 5, J_TMP, 7);
+    e_alu_imm(e, 0, E_AND, e_reg(J_TMP), (SOFT_TLB_SIZE - 1) << 5);
+    e_alu_rm(e, 1, E_SUB, J_TMP2, e_mem(J_VP, VP(win_gen)));
+    e_alu_rm(e, 1, E_ADD, J_TMP, e_mem(J_VP, VP(tlb)));
+    e_alu_rm(e, 1, E_ADD, J_TMP2, e_mem(J_VP, VP(tlb_gen)));
+    tlb_tag(e,
+            kind == JIT_FILL_READ ? (int32_t)offsetof(struct soft_tlbe, rtag)
+                                  : (int32_t)offsetof(struct soft_tlbe, wtag),
+            &miss);
+    if (kind != JIT_FILL_READ) {
+        e_load(e, J_TMP2, J_TMP, (int32_t)offsetof(struct soft_tlbe, meta));
+        e_shift_imm(e, 1, 5, J_TMP2, 12);
+        e_alu_imm(e, 0, E_AND, e_reg(J_TMP2), 4095);
+        e_op_rm(e, 1, 0, 0x0fab, J_TMP2, e_mem(J_VP, VP(win_written))); /* bts */
+    }
+    e_load(e, J_TMP2, J_TMP, (int32_t)offsetof(struct soft_tlbe, addend));
+    e_load(e, J_TMP, J_VP, VP(jit_win));
+    e_store(e, J_TMP, (int32_t)offsetof(struct jit_win, addend), J_TMP2);
+    e_mov_rr(e, J_TMP2, J_ADDR);
+    e_alu_imm(e, 1, E_AND, e_reg(J_TMP2), -4096);
+    e_alu_rm(e, 1, E_ADD, J_TMP2, e_mem(J_VP, VP(win_gen)));
+    e_store(e, J_TMP, (int32_t)offsetof(struct jit_win, tag), J_TMP2);
+    e_alu_rm(e, 1, E_ADD, J_ADDR, e_mem(J_TMP, (int32_t)offsetof(struct jit_win, addend)));
+    e_alu_rm(e, 0, E_CMP, J_TMP, e_reg(J_TMP));
+    e8(e, 0xc3);
+    e_patch(e, miss, e->at);
+    if (kind == JIT_FILL_STACK_READ) { /* a page to read only: opens no window */
+        tlb_tag(e, (int32_t)offsetof(struct soft_tlbe, rtag), &none);
+        e_alu_rm(e, 1, E_ADD, J_ADDR, e_mem(J_TMP, (int32_t)offsetof(struct soft_tlbe, addend)));
+        e_alu_rm(e, 0, E_CMP, J_TMP, e_reg(J_TMP));
+        e_patch(e, none, e->at);
+    }
+    e8(e, 0xc3);
+}
+
 static void make_thunks(struct soft_jit *j)
 {
     j->e.at = 16;
@@ -259,24 +371,50 @@ static void make_thunks(struct soft_jit *j)
     make_enter(j);
     make_exit(j);
     make_bail(j);
+    make_cold(j);
     make_indirect(j);
+    make_far_miss(j);
     make_call(j);
+    make_fill(j, JIT_FILL_READ);
+    make_fill(j, JIT_FILL_WRITE);
+    make_fill(j, JIT_FILL_STACK_READ);
     j->first = j->e.at;
+}
+
+/* The executable view, and right behind it the data of far jumps and windows. */
+static bool map_views(struct soft_jit *j, int fd)
+{
+    size_t jumps = (size_t)j->max_far * sizeof *j->far;
+    size_t data = (jumps + JIT_WINDOWS * sizeof *j->win + 4095) & ~(size_t)4095;
+    j->rw = mmap(NULL, j->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    j->mapped = j->size + data;
+    uint8_t *at =
+        mmap(NULL, j->mapped, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    j->rx = at;
+    if (j->rw == MAP_FAILED || at == MAP_FAILED)
+        return false;
+    j->far = (struct jit_far *)(void *)(at + j->size);
+    j->win_at = j->size + (uint32_t)jumps;
+    j->win = (struct jit_win *)(void *)(at + j->win_at);
+    return mmap(at, j->size, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_FIXED, fd, 0) == at &&
+           mprotect(j->far, data, PROT_READ | PROT_WRITE) == 0;
 }
 
 struct soft_jit *soft_jit_new(struct soft_vp *vp, uint32_t bytes, bool exact)
 {
     struct soft_jit *j = calloc(1, sizeof *j);
     AUTO(fd) fd = memfd_create("vireo-code", MFD_CLOEXEC);
-    if (!j || fd < 0 || ftruncate(fd, bytes) < 0) {
+    void *rings = aligned_alloc(256, 2 * SOFT_RETS * sizeof(struct soft_ret));
+    if (!j || fd < 0 || !rings || ftruncate(fd, bytes) < 0) {
+        free(rings);
         free(j);
         return NULL;
     }
     j->size = bytes;
     j->exact = exact;
-    j->rw = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    j->rx = mmap(NULL, bytes, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
-    if (j->rw == MAP_FAILED || j->rx == MAP_FAILED) {
+    j->max_far = bytes / 256;
+    j->rings = rings;
+    if (!map_views(j, fd)) {
         soft_jit_free(j);
         return NULL;
     }
@@ -284,6 +422,13 @@ struct soft_jit *soft_jit_new(struct soft_vp *vp, uint32_t bytes, bool exact)
     make_thunks(j);
     vp->jit_mxcsr = 0x1f80;
     vp->jit_enter = (void (*)(struct soft_vp *, void *))(uintptr_t)(j->rx + j->enter);
+    vp->jit_cold = j->rx + j->cold;
+    vp->ret_rings = vp->ret_top = rings;
+    vp->ret_other = vp->ret_rings + SOFT_RETS;
+    j->nwin = JIT_FIRST_WINDOW;
+    vp->jit = j;
+    soft_jit_forget_calls(vp);
+    soft_jit_close_windows(vp);
     return j;
 }
 
@@ -294,8 +439,32 @@ void soft_jit_free(struct soft_jit *j)
     if (j->rw && j->rw != MAP_FAILED)
         munmap(j->rw, j->size);
     if (j->rx && j->rx != MAP_FAILED)
-        munmap(j->rx, j->size);
+        munmap(j->rx, j->mapped);
+    free(j->rings);
     free(j);
+}
+
+void soft_jit_close_windows(struct soft_vp *vp)
+{
+    struct soft_jit *j = vp->jit;
+    if (!j)
+        return;
+    if (!j->win_next || j->win_next + SOFT_MMU_KINDS >= SOFT_WIN_NEVER) {
+        for (unsigned n = 0; n < JIT_WINDOWS; n++)
+            j->win[n].tag = SOFT_TLB_NONE;
+        j->win_next = 1;
+    }
+    for (unsigned k = 0; k < SOFT_MMU_KINDS; k++)
+        vp->win_gens[k] = j->win_next++;
+    memset(vp->win_written, 0, sizeof vp->win_written);
+    if (vp->win_gen != SOFT_WIN_NEVER)
+        vp->win_gen = vp->win_gens[vp->mmu];
+}
+
+void soft_jit_forget_calls(struct soft_vp *vp)
+{
+    for (unsigned n = 0; vp->ret_rings && n < 2 * SOFT_RETS; n++)
+        vp->ret_rings[n] = (struct soft_ret){1ull << 63, vp->jit_cold}; /* safe to go to */
 }
 
 void soft_jit_translate(struct soft_vp *vp, struct block *b)
@@ -338,16 +507,39 @@ void soft_jit_drop_all(struct soft_vp *vp)
         return;
     j->e.at = j->first;
     j->e.full = false;
+    j->nfar = 0;
+    j->nwin = JIT_FIRST_WINDOW;
     j->flushes++;
     vp->jit_link = 0;
+    vp->jit_far = NULL;
     vp->jit_full = false;
+}
+
+/* A far jump that left, for b if no event came between: true of b and vp->rip in any case. */
+static void link_far(struct soft_vp *vp, struct jit_far *f, const struct block *b)
+{
+    struct soft_jit *j = vp->jit;
+    uint8_t *code = b->code;
+    if (vp->rip >> 63 != f->half)
+        return;
+    if (f->code != code)
+        e_patch(&j->e, f->rel_at, (uint32_t)(code - j->rx));
+    f->lin = vp->rip;
+    f->key = vp->jump_key[f->half];
+    f->code = code;
 }
 
 void soft_jit_link(struct soft_vp *vp, struct block *b)
 {
     struct soft_jit *j = vp->jit;
     struct jit_link link;
-    if (!vp->jit_link || !soft_jit_ready(b))
+    if (!soft_jit_ready(b))
+        return;
+    if (vp->jit_far) {
+        link_far(vp, vp->jit_far, b);
+        vp->jit_far = NULL;
+    }
+    if (!vp->jit_link)
         return;
     memcpy(&link, j->rw + vp->jit_link, sizeof link);
     vp->jit_link = 0;

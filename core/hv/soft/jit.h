@@ -38,6 +38,10 @@ void soft_jit_translate(struct soft_vp *vp, struct block *b);
 void soft_jit_drop(struct soft_vp *vp, struct block *b);
 /* All blocks are about to be freed. */
 void soft_jit_drop_all(struct soft_vp *vp);
+/* Rights to pages were taken away: no window holds. */
+void soft_jit_close_windows(struct soft_vp *vp);
+/* Translations of addresses changed: no return is predicted by what was called before. */
+void soft_jit_forget_calls(struct soft_vp *vp);
 /* After a look-up that followed an exit by a direct jump: links that jump to b's code. */
 void soft_jit_link(struct soft_vp *vp, struct block *b);
 

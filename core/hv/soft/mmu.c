@@ -7,6 +7,7 @@
  */
 #include <stdlib.h>
 
+#include "core/hv/soft/jit.h"
 #include "core/hv/soft/soft.h"
 
 enum { META_GLOBAL = 1, META_LARGE = 2 };
@@ -22,11 +23,12 @@ struct soft_mmu_state {
     struct soft_tlbe tlb[SOFT_MMU_KINDS][SOFT_TLB_SIZE];
     struct soft_tlbe none[SOFT_TLB_SIZE]; /* in use while every access must be looked at (#AC) */
     struct soft_fetch fetch[SOFT_FETCH_SIZE];
-    /* Pages that code was fetched from since the last flush of jumps, as two filters: small pages
-     * by number modulo 4096, large ones by 2 MiB number modulo 64. An INVLPG elsewhere concerns no
-     * jump. */
-    uint64_t fetched[64], fetched_large;
-    uint64_t large; /* a bit for each (2 MiB number modulo 64) that has large-page entries */
+    /* Pages that code was fetched from since the last flush of jumps, for either half of the
+     * address space, as two filters: small pages by number modulo 4096, large ones by 2 MiB number
+     * modulo 64. An INVLPG elsewhere concerns no jump. */
+    uint64_t fetched[2][64], fetched_large[2];
+    bool upper_local; /* some of the upper half were not global: a CR3 write concerns it */
+    uint64_t large;   /* a bit for each (2 MiB number modulo 64) that has large-page entries */
     uint8_t rmw[16];
     uint64_t rmw_lin, rmw_phys;
     bool rmw_buffered;
@@ -98,36 +100,50 @@ static bool checks_alignment(const struct soft_vp *vp)
 void soft_mmu_update(struct soft_vp *vp)
 {
     vp->mmu = (uint8_t)view_of(vp, vp->cpl);
-    vp->tlb = checks_alignment(vp) ? vp->mmu_state->none : vp->mmu_state->tlb[vp->mmu];
+    bool none = checks_alignment(vp);
+    vp->tlb = none ? vp->mmu_state->none : vp->mmu_state->tlb[vp->mmu];
+    vp->win_gen = none ? SOFT_WIN_NEVER : vp->win_gens[vp->mmu];
 }
 
-static void flush_jumps(struct soft_vp *vp)
+static void flush_jumps(struct soft_vp *vp, unsigned halves)
 {
-    memset(vp->mmu_state->fetched, 0, sizeof vp->mmu_state->fetched);
-    vp->mmu_state->fetched_large = 0;
-    soft_jump_flush(vp);
+    struct soft_mmu_state *m = vp->mmu_state;
+    for (unsigned half = 0; half < 2; half++)
+        if (halves >> half & 1) {
+            memset(m->fetched[half], 0, sizeof m->fetched[half]);
+            m->fetched_large[half] = 0;
+        }
+    if (halves & 2)
+        m->upper_local = false;
+    soft_jump_flush(vp, halves);
 }
 
 static void note_fetched(struct soft_mmu_state *m, uint64_t lin, const struct xlat *x)
 {
-    m->fetched[lin >> 18 & 63] |= 1ull << (lin >> 12 & 63);
+    unsigned half = lin >> 63;
+    m->fetched[half][lin >> 18 & 63] |= 1ull << (lin >> 12 & 63);
     if (x->large)
-        m->fetched_large |= x->huge ? ~0ull : 1ull << (lin >> 21 & 63);
+        m->fetched_large[half] |= x->huge ? ~0ull : 1ull << (lin >> 21 & 63);
+    if (half && !x->global)
+        m->upper_local = true;
 }
 
 static bool was_fetched(const struct soft_mmu_state *m, uint64_t lin)
 {
-    return (m->fetched[lin >> 18 & 63] >> (lin >> 12 & 63) & 1) ||
-           (m->fetched_large >> (lin >> 21 & 63) & 1);
+    unsigned half = lin >> 63;
+    return (m->fetched[half][lin >> 18 & 63] >> (lin >> 12 & 63) & 1) ||
+           (m->fetched_large[half] >> (lin >> 21 & 63) & 1);
 }
 
+/* Jumps within the upper half live on over a CR3 write if all their pages were global. */
 void soft_flush_tlb(struct soft_vp *vp, bool global)
 {
     if (global || vp->tlb_gen >= 4094)
         tlb_clear(vp);
     else
         vp->tlb_gen++;
-    flush_jumps(vp);
+    soft_jit_close_windows(vp);
+    flush_jumps(vp, global || vp->mmu_state->upper_local ? 3 : 1);
 }
 
 void soft_flush_page(struct soft_vp *vp, uint64_t lin)
@@ -145,14 +161,16 @@ void soft_flush_page(struct soft_vp *vp, uint64_t lin)
                 t->rtag = t->wtag = SOFT_TLB_NONE;
         }
     }
+    soft_jit_close_windows(vp);
     if (was_fetched(m, lin))
-        flush_jumps(vp);
+        flush_jumps(vp, 1u << (lin >> 63));
 }
 
-/* Whether any entry let this VP write to the page; from now on none does. */
+/* Whether any entry, or window (perhaps), let this VP write to the page; from now on none does. */
 bool soft_drop_write(struct soft_vp *vp, uint64_t page)
 {
-    bool had = false;
+    bool had = vp->win_written[page >> 18 & 63] >> (page >> 12 & 63) & 1;
+    soft_jit_close_windows(vp);
     for (unsigned k = 0; k < SOFT_MMU_KINDS; k++)
         for (unsigned n = 0; n < SOFT_TLB_SIZE; n++) {
             struct soft_tlbe *t = &vp->mmu_state->tlb[k][n];
@@ -704,7 +722,7 @@ static uint8_t no_memory[4096] = {[0 ... 4095] = 0xff}; /* what executes where n
 
 const uint8_t *soft_fetch_page(struct soft_vp *vp, uint64_t lin, uint64_t *phys)
 {
-    uint64_t page = lin & PAGE_BITS, key = vp->jump_key >> 3;
+    uint64_t page = lin & PAGE_BITS, key = soft_jump_key(vp, lin) >> 3;
     struct soft_fetch *f = &vp->mmu_state->fetch[(lin >> 12) & (SOFT_FETCH_SIZE - 1)];
     if (f->lin == page && f->key == key && f->host) {
         *phys = f->phys;

@@ -154,28 +154,28 @@ static inline bool soft_zf_goes_on(const struct soft_vp *vp, const struct insn *
     return !!(vp->status & ST_ZF) == !!(i->flags & INSN_REP);
 }
 
-#define REPEAT(op, bits, many, more)                                    \
-    HANDLER(op##bits)                                                   \
-    {                                                                   \
-        op##_one##bits(vp, i, mask_of(i));                              \
-        SOFT_NEXT(vp, i);                                               \
-    }                                                                   \
-    HANDLER(op##_rep##bits)                                             \
-    {                                                                   \
-        uint64_t m = mask_of(i), count;                                 \
-        while ((count = vp->gpr[HV_RCX] & m)) {                         \
-            uint64_t done = vp->jump_key & SOFT_MODE_SINGLE ? 0 : many; \
-            if (!done) {                                                \
-                op##_one##bits(vp, i, m);                               \
-                done = 1;                                               \
-            }                                                           \
-            set_reg(vp, HV_RCX, m, count - done);                       \
-            if (count == done || !(more))                               \
-                break;                                                  \
-            if (!go_on(vp, i))                                          \
-                return;                                                 \
-        }                                                               \
-        SOFT_NEXT(vp, i);                                               \
+#define REPEAT(op, bits, many, more)                                       \
+    HANDLER(op##bits)                                                      \
+    {                                                                      \
+        op##_one##bits(vp, i, mask_of(i));                                 \
+        SOFT_NEXT(vp, i);                                                  \
+    }                                                                      \
+    HANDLER(op##_rep##bits)                                                \
+    {                                                                      \
+        uint64_t m = mask_of(i), count;                                    \
+        while ((count = vp->gpr[HV_RCX] & m)) {                            \
+            uint64_t done = vp->jump_key[0] & SOFT_MODE_SINGLE ? 0 : many; \
+            if (!done) {                                                   \
+                op##_one##bits(vp, i, m);                                  \
+                done = 1;                                                  \
+            }                                                              \
+            set_reg(vp, HV_RCX, m, count - done);                          \
+            if (count == done || !(more))                                  \
+                break;                                                     \
+            if (!go_on(vp, i))                                             \
+                return;                                                    \
+        }                                                                  \
+        SOFT_NEXT(vp, i);                                                  \
     }
 FOR_SIZES(STRING, , "")
 

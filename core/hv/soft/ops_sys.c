@@ -70,7 +70,7 @@ OP(cli)
     SOFT_NEXT(vp, i);
 }
 
-OP(sti)
+static void sti_anywhere(struct soft_vp *vp, const struct insn *i)
 {
     if (iopl_allows(vp) || !(vp->cr0 & CR0_PE)) {
         if (!(vp->eflags & FL_IF)) {
@@ -84,6 +84,29 @@ OP(sti)
     } else {
         soft_raise_error(vp, i, EXC_GP, 0);
     }
+}
+
+/* Last but one of its block: interrupts are looked for at a block's end only, so that exactly one
+ * more instruction comes first. */
+OP(sti)
+{
+    if (SOFT_UNLIKELY(vp->cpl || !(vp->cr0 & CR0_PE))) {
+        sti_anywhere(vp, i);
+        vp->rip = soft_insn_rip(vp, i) + i->len;
+        return;
+    }
+    if (!(vp->eflags & FL_IF)) {
+        vp->eflags |= FL_IF;
+        if (vp->held)
+            atomic_fetch_or(&vp->attn, ATTN_SELF);
+    }
+    SOFT_NEXT(vp, i);
+}
+
+/* As the last one of a block: the next instruction is run by itself. */
+OP(sti_last)
+{
+    sti_anywhere(vp, i);
     leave(vp, i);
 }
 
@@ -237,6 +260,7 @@ OP(wrmsr)
     need_cpl0(vp, i);
     vp->cur = i;
     vp->rip = soft_insn_rip(vp, i);
+    vp->held = true; /* the APIC base and the like: what waits is looked for again */
     uint64_t v = (uint32_t)vp->gpr[HV_RAX] | vp->gpr[HV_RDX] << 32;
     if (!soft_wrmsr(vp, (uint32_t)vp->gpr[HV_RCX], v))
         soft_raise_error(vp, i, EXC_GP, 0);
@@ -547,7 +571,7 @@ OP(invd)
 
 static void set_ac(struct soft_vp *vp, const struct insn *i, bool on)
 {
-    if (!has_feature(vp, 7, 1, 20) || vp->cpl)
+    if (!vp->soft->has_smap || vp->cpl)
         soft_raise(vp, i, EXC_UD);
     vp->eflags = on ? vp->eflags | FL_AC : vp->eflags & ~(uint32_t)FL_AC;
     soft_mmu_update(vp);

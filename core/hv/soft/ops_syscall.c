@@ -24,6 +24,7 @@ static struct hv_segment flat(const struct hv_segment *s, uint64_t sel, unsigned
     return r;
 }
 
+/* Sets CS, SS and CPL; soft_update_mode is to follow. */
 static void flat_switch(struct soft_vp *vp, uint64_t cs_sel, uint64_t ss_sel, unsigned cpl,
                         bool wide)
 {
@@ -31,8 +32,10 @@ static void flat_switch(struct soft_vp *vp, uint64_t cs_sel, uint64_t ss_sel, un
     if (!wide)
         cs.attrib = (uint16_t)((cs.attrib & ~SEG_L) | SEG_D);
     vp->seg[HV_SS] = ss;
+    vp->seg[HV_CS] = cs;
     soft_seg_update(vp, HV_SS);
-    soft_set_cs(vp, &cs, cpl);
+    soft_seg_update(vp, HV_CS);
+    vp->cpl = (uint8_t)cpl;
 }
 
 /* SYSCALL and SYSRET trap at once if TF is set when they end. */
@@ -104,6 +107,7 @@ OP(sysenter)
     vp->rip = lm ? vp->sysenter_eip : (uint32_t)vp->sysenter_eip;
     vp->gpr[HV_RSP] = lm ? vp->sysenter_esp : (uint32_t)vp->sysenter_esp;
     flat_switch(vp, vp->sysenter_cs, (vp->sysenter_cs & 0xfffc) + 8, 0, lm);
+    soft_update_mode(vp);
     soft_chain(vp);
 }
 
@@ -121,6 +125,7 @@ OP(sysexit)
     vp->gpr[HV_RSP] = to64 ? sp : (uint32_t)sp;
     uint64_t sel = (vp->sysenter_cs & 0xfffc) + (to64 ? 32 : 16);
     flat_switch(vp, sel, sel + 8, 3, to64);
+    soft_update_mode(vp);
     soft_chain(vp);
 }
 

@@ -24,7 +24,7 @@ enum reread_kind {
     RR_PUSH, /* register in rm */
     RR_POP,
     RR_PUSH_IMM,
-    RR_PUSH_RM,
+    RR_PUSH_RM, /* from memory */
     RR_LEAVE,
     RR_VEC, /* SSE: operands in xmm registers where xreg, xrm say so */
     RR_X87, /* the register operand, if any, is in modrm */

@@ -63,8 +63,10 @@ static int external_vector(struct soft_vp *vp)
     return v;
 }
 
+/* vp->held stays set until a look finds nothing more. */
 static void deliver_events(struct soft_vp *vp)
 {
+    vp->held = true;
     if (vp->nmi_pending && !vp->nmi_blocked && !vp->shadow) {
         vp->nmi_pending--;
         vp->nmi_blocked = true;
@@ -75,8 +77,10 @@ static void deliver_events(struct soft_vp *vp)
     if (!(vp->eflags & FL_IF) || vp->shadow)
         return;
     int v = external_vector(vp);
-    if (v < 0)
+    if (v < 0) {
+        vp->held = vp->nmi_pending != 0;
         return;
+    }
     vp->activity = HV_VP_RUNNING;
     soft_deliver_interrupt(vp, (unsigned)v);
 }
@@ -127,8 +131,12 @@ static void code_breakpoints(struct soft_vp *vp)
 
 static void enter(struct soft_vp *vp, struct block *b)
 {
-    if (soft_jit_wanted(vp, b))
+    if (soft_jit_wanted(vp, b)) {
         soft_jit_translate(vp, b);
+        struct soft_jump *j = soft_jump_slot(vp, vp->rip);
+        if (j->b == b && soft_jit_ready(b))
+            j->code = b->code;
+    }
     vp->block_rip = vp->rip;
     if (soft_jit_ready(b)) {
         soft_jit_link(vp, b);
@@ -153,7 +161,8 @@ static void step(struct soft_vp *vp)
     vp->db_saved = shadow ? vp->db_saved : 0;
     if (resume || shadow)
         soft_update_mode(vp);
-    vp->jump_key |= SOFT_MODE_SINGLE; /* string instructions do one step */
+    vp->jump_key[0] |= SOFT_MODE_SINGLE; /* string instructions do one step */
+    vp->jump_key[1] |= SOFT_MODE_SINGLE;
     atomic_fetch_or(&vp->attn, ATTN_SELF);
     vp->db_pending = vp->db_saved;
     vp->db_saved = 0;
@@ -190,7 +199,7 @@ void soft_run(struct soft_vp *vp, struct hv_exit *exit)
             continue;
         if (vp->jit_full)
             soft_block_drop_all(vp);
-        if (vp->jump_key & SOFT_MODE_SINGLE)
+        if (vp->jump_key[0] & SOFT_MODE_SINGLE)
             step(vp);
         else
             enter(vp, soft_block(vp));

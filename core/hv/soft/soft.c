@@ -47,7 +47,7 @@ static struct soft_vp *vp_new(struct soft *s, unsigned index, err *e)
         return NULL;
     }
     start_translator(vp, s->vp_count);
-    soft_jump_flush(vp);
+    soft_jump_flush(vp, 3);
     vp->lapic = soft_lapic_new(vp, e);
     if (!vp->lapic) {
         vp_free(vp);
@@ -124,6 +124,8 @@ static bool copy_cpuid(struct soft *s, const struct hv_backend_params *p)
         const struct hv_cpuid *c = &s->cpuid[n];
         if (c->leaf == 0)
             s->amd = c->ebx == 0x68747541; /* "Auth" */
+        if (c->leaf == 7 && c->subleaf == 0)
+            s->has_smap = c->ebx >> 20 & 1;
         if (c->leaf == 0x80000001)
             s->has_1g = c->edx >> 26 & 1;
     }

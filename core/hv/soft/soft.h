@@ -65,7 +65,7 @@ struct soft {
     const struct hv_clock *clock;
     uint64_t apic_hz;
     unsigned vp_count;
-    bool amd, has_1g;
+    bool amd, has_1g, has_smap;
     struct soft_vp **vp;
     struct soft_mail *mail;
     _Atomic(struct soft_map *) map;
@@ -126,7 +126,8 @@ void soft_cache_free(struct soft_cache *c);
 struct block *soft_block(struct soft_vp *vp); /* for vp->rip in the present mode; may raise */
 void soft_block_drop(struct soft_vp *vp, uint64_t gpa, uint64_t len);
 void soft_block_drop_all(struct soft_vp *vp);
-void soft_jump_flush(struct soft_vp *vp);
+/* Look-ups of the halves of the address space (1 lower, 2 upper) are made anew. */
+void soft_jump_flush(struct soft_vp *vp, unsigned halves);
 
 /* state.c */
 void soft_update_mode(

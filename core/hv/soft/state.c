@@ -21,8 +21,17 @@ void soft_update_mode(struct soft_vp *vp)
     vp->fpu_gate = (vp->cr0 & (CR0_EM | CR0_TS)) || !(vp->cr4 & CR4_OSFXSR);
     uint64_t mode =
         vp->code | (single ? SOFT_MODE_SINGLE : 0) | (vp->cpl == 3 ? SOFT_MODE_USER : 0);
-    vp->jump_key = (vp->jump_key & ~0xffull) | mode;
+    vp->jump_key[0] = (vp->jump_key[0] & ~0xffull) | mode;
+    vp->jump_key[1] = (vp->jump_key[1] & ~0xffull) | mode;
+    if ((vp->cpl == 3) != vp->ret_user) {
+        struct soft_ret *other = vp->ret_other;
+        vp->ret_other = vp->ret_top;
+        vp->ret_top = other;
+        vp->ret_user = !vp->ret_user;
+    }
     soft_mmu_update(vp);
+    if (!vp->held && !single)
+        return;
     /* attn is shared: no locked operation when the bit is there already */
     if (!(atomic_load_explicit(&vp->attn, memory_order_relaxed) & ATTN_SELF))
         atomic_fetch_or(&vp->attn, ATTN_SELF);
@@ -179,6 +188,7 @@ bool soft_set_state(struct soft_vp *vp, const struct hv_vp_state *s, err *e)
     vp->shadow = s->interrupt_shadow & 3;
     vp->activity = s->activity;
     vp->delivering = vp->stopped = false;
+    vp->held = true;
     vp->ext = 0;
     vp->db_pending = 0;
     vp->cur = NULL;
@@ -196,6 +206,7 @@ void soft_reset_vp(struct soft_vp *vp, bool init)
     struct hv_vp_state s;
     hv_vp_state_reset(&s, vp->index);
     uint64_t base = soft_lapic_base(vp->lapic);
+    vp->held = true;
     if (init) { /* keeps FPU, MSRs, MTRRs, TSC, CD and NW */
         soft_lapic_reset(vp->lapic, true);
         s.cr0 = (vp->cr0 & (CR0_CD | CR0_NW)) | CR0_ET;

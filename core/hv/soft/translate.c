@@ -6,40 +6,13 @@
 #include <string.h>
 
 #include "core/base/bytes.h"
-#include "core/hv/soft/jit-internal.h"
-#include "core/hv/soft/reread.h"
+#include "core/hv/soft/ops.h"
 #include "core/hv/soft/soft.h"
-
-enum { PEEK_INSNS = 6, MAX_SLOW = 4 * BLOCK_MAX_INSNS };
-
-struct slow {
-    uint32_t rel_at; /* the branch that comes here */
-    uint16_t insn;
-};
-
-struct step {
-    struct reread r;
-    bool native, flags_after; /* flags_after: someone reads the flags as this one leaves them */
-};
-
-struct tr {
-    struct emit *e;
-    struct soft_jit *j;
-    struct block *b;
-    uint32_t page_off; /* of the block in its page */
-    const uint8_t *page;
-    bool in_host, in_vp; /* where the guest's flags are right now */
-    bool exact;          /* keep even flags that only a fault's frame would show */
-    uint8_t loaded;      /* enum jit_fpu: what of the guest's is surely in the host's registers */
-    unsigned nslow;
-    struct step step[BLOCK_MAX_INSNS];
-    struct slow slow[MAX_SLOW];
-    uint32_t head;
-};
+#include "core/hv/soft/translate.h"
 
 /* ---- flags ---- */
 
-static void save_flags(struct tr *t)
+void tr_save_flags(struct tr *t)
 {
     struct emit *e = t->e;
     if (t->in_vp)
@@ -53,7 +26,7 @@ static void save_flags(struct tr *t)
     t->in_vp = true;
 }
 
-static void load_flags(struct tr *t)
+void tr_load_flags(struct tr *t)
 {
     struct emit *e = t->e;
     if (t->in_host)
@@ -68,10 +41,10 @@ static void load_flags(struct tr *t)
 }
 
 /* Host flags are about to be lost; keep the guest's if anyone still needs them. */
-static void clobber_flags(struct tr *t, bool needed)
+void tr_clobber_flags(struct tr *t, bool needed)
 {
     if (needed)
-        save_flags(t);
+        tr_save_flags(t);
     t->in_host = false;
 }
 
@@ -84,22 +57,17 @@ static void flags_written(struct tr *t)
 
 /* ---- operands ---- */
 
-static uint32_t code_off(const struct tr *t, unsigned k)
-{
-    return t->page_off + t->b->insn[k].off;
-}
-
 static void slow_way(struct tr *t, unsigned cc, unsigned k)
 {
     uint32_t at = e_jcc(t->e, cc);
     if (t->nslow < MAX_SLOW)
-        t->slow[t->nslow++] = (struct slow){at, (uint16_t)k};
+        t->slow[t->nslow++] = (struct slow){.rel_at = at, .insn = (uint16_t)k};
     else
         t->e->full = true;
 }
 
 /* The guest register in a host register: its own, or `tmp` loaded from vp. */
-static unsigned use_reg(struct tr *t, unsigned g, unsigned tmp, bool load)
+unsigned tr_use_reg(struct tr *t, unsigned g, unsigned tmp, bool load)
 {
     unsigned h = jit_pinned(g);
     if (h != E_NONE)
@@ -109,7 +77,7 @@ static unsigned use_reg(struct tr *t, unsigned g, unsigned tmp, bool load)
     return tmp;
 }
 
-static void put_reg(struct tr *t, unsigned g, unsigned h)
+void tr_put_reg(struct tr *t, unsigned g, unsigned h)
 {
     if (jit_pinned(g) == E_NONE)
         e_store(t->e, J_VP, vp_gpr(g), h);
@@ -125,24 +93,49 @@ static void address(struct tr *t, const struct reread *r, unsigned k, unsigned d
     if (r->base == RR_RIP) {
         e_load(e, dst, J_VP, VP(block_rip));
         m.base = (uint8_t)dst;
-        m.disp += (int32_t)(code_off(t, k) + r->len); /* overflow: checked by plain_ok */
+        m.disp += (int32_t)(tr_off(t, k) + r->len); /* overflow: checked by plain_ok */
     } else if (r->base != RR_NO_REG) {
-        m.base = (uint8_t)use_reg(t, r->base, dst, true);
+        m.base = (uint8_t)tr_use_reg(t, r->base, dst, true);
     }
     if (r->index != RR_NO_REG)
-        m.index = (uint8_t)use_reg(t, r->index, J_TMP, true);
+        m.index = (uint8_t)tr_use_reg(t, r->index, J_TMP, true);
     e_lea(e, dst, m);
 }
 
-/* J_ADDR = host address of `size` bytes at the linear address in J_ADDR, or off to the interpreter.
- * Host flags are lost. Clobbers J_TMP, J_TMP2. */
-static void check_access(struct tr *t, unsigned k, unsigned size, bool write)
+/* By window w. Linear, not TLB, addresses decide, so that the load behind it waits for no more than
+ * one addition. */
+static void check_window(struct tr *t, unsigned k, unsigned w, enum jit_fill fill)
+{
+    struct emit *e = t->e;
+    uint32_t at = t->j->win_at + w * (uint32_t)sizeof(struct jit_win);
+    e_alu_imm(e, 1, E_AND, e_reg(J_TMP2), -4096);
+    e_alu_rm(e, 1, E_ADD, J_TMP2, e_mem(J_VP, VP(win_gen)));
+    e_op_rip(e, 1, 0x3b, J_TMP2, at + (uint32_t)offsetof(struct jit_win, tag));
+    slow_way(t, E_CC_NE, k);
+    e_op_rip(e, 1, 0x03, J_ADDR, at + (uint32_t)offsetof(struct jit_win, addend));
+    struct slow *s = &t->slow[t->nslow ? t->nslow - 1 : 0];
+    s->back = e->at;
+    s->win = (uint16_t)w;
+    s->fill = fill;
+}
+
+/* The stack has a window, and so has each place in code of the lower half: there programs compute,
+ * while a kernel's code rarely meets the same page twice. */
+void tr_check_access(struct tr *t, unsigned k, unsigned size, bool write, bool stack)
 {
     struct emit *e = t->e;
     if (size > 1)
         e_lea(e, J_TMP2, e_mem(J_ADDR, (int32_t)size - 1));
     else
         e_mov_rr(e, J_TMP2, J_ADDR);
+    if (stack) {
+        check_window(t, k, JIT_STACK_WINDOW, write ? JIT_FILL_WRITE : JIT_FILL_STACK_READ);
+        return;
+    }
+    if (!t->half && t->j->nwin < JIT_WINDOWS) {
+        check_window(t, k, t->j->nwin++, write ? JIT_FILL_WRITE : JIT_FILL_READ);
+        return;
+    }
     e_mov_rr(e, J_TMP, J_ADDR);
     e_shift_imm(e, 1, 5, J_TMP, 7);
     e_alu_imm(e, 1, E_AND, e_reg(J_TMP2), -4096);
@@ -157,11 +150,11 @@ static void check_access(struct tr *t, unsigned k, unsigned size, bool write)
 }
 _Static_assert(sizeof(struct soft_tlbe) == 32, "check_access shifts by 7");
 
-static void memory(struct tr *t, const struct step *s, unsigned k, unsigned size, bool write)
+void tr_memory(struct tr *t, const struct step *s, unsigned k, unsigned size, bool write)
 {
     const struct reread *r = &s->r;
     address(t, r, k, J_ADDR);
-    clobber_flags(t, r->flags_read || t->exact || (s->flags_after && !r->flags_set));
+    tr_clobber_flags(t, r->flags_read || t->exact || (s->flags_after && !r->flags_set));
     if (r->seg)
         e_alu_rm(t->e, 1, E_ADD, J_ADDR,
                  e_mem(J_VP, VP(seg) + (int32_t)sizeof(struct hv_segment) * r->seg +
@@ -171,7 +164,7 @@ static void memory(struct tr *t, const struct step *s, unsigned k, unsigned size
         e8(t->e, 15);
         slow_way(t, E_CC_NE, k);
     }
-    check_access(t, k, size, write);
+    tr_check_access(t, k, size, write, r->base == HV_RSP && !r->seg);
 }
 
 static bool high_byte(const struct reread *r, unsigned g)
@@ -183,7 +176,7 @@ static bool high_byte(const struct reread *r, unsigned g)
 static unsigned use_operand(struct tr *t, const struct reread *r, unsigned g, bool byte,
                             unsigned tmp)
 {
-    return byte && high_byte(r, g) ? g : use_reg(t, g, tmp, true);
+    return byte && high_byte(r, g) ? g : tr_use_reg(t, g, tmp, true);
 }
 
 /* ---- plain instructions ---- */
@@ -239,9 +232,9 @@ static void plain(struct tr *t, const struct step *s, unsigned k)
     struct emit_rm rm = e_mem(J_ADDR, 0);
     unsigned reg = r->reg & 7u, h = 0;
     if (r->mem)
-        memory(t, s, k, r->rm_size, r->rm_use & RR_W);
+        tr_memory(t, s, k, r->rm_size, r->rm_use & RR_W);
     if (r->flags_read)
-        load_flags(t);
+        tr_load_flags(t);
     if (reg_used)
         reg = use_operand(t, r, r->reg, r->reg8, J_TMP2);
     if (!r->mem) {
@@ -252,9 +245,9 @@ static void plain(struct tr *t, const struct step *s, unsigned k)
                     (r->rm8 && !r->mem && !high_byte(r, r->rm) && h >= 4);
     emit_host(t, r, reg, rm, low_byte);
     if (reg_used && (r->reg_use & RR_W))
-        put_reg(t, r->reg, reg);
+        tr_put_reg(t, r->reg, reg);
     if (!r->mem && (r->rm_use & RR_W))
-        put_reg(t, r->rm, h);
+        tr_put_reg(t, r->rm, h);
     if (r->flags_set ||
         (r->flags_read && r->kind == RR_PLAIN && !(r->map == 1 && (r->op & 0xf0) == 0x40) &&
          !(r->map == 1 && (r->op & 0xf0) == 0x90)))
@@ -268,7 +261,7 @@ static void load_fpu(struct tr *t, const struct step *s, unsigned k, enum jit_fp
     struct emit *e = t->e;
     if (t->loaded >= what)
         return;
-    clobber_flags(t, t->exact || s->r.flags_read || (s->flags_after && !s->r.flags_set));
+    tr_clobber_flags(t, t->exact || s->r.flags_read || (s->flags_after && !s->r.flags_set));
     e_op_rm(e, 0, 0, 0x80, 7, e_mem(J_VP, VP(jit_fpu))); /* cmp byte */
     e8(e, (uint8_t)what);
     uint32_t there = e_jcc(e, E_CC_AE);
@@ -285,20 +278,20 @@ static void vec(struct tr *t, const struct step *s, unsigned k)
     unsigned reg = r->reg, h = 0;
     load_fpu(t, s, k, JIT_FPU_VEC);
     if (r->mem)
-        memory(t, s, k, r->rm_size, r->rm_use & RR_W);
+        tr_memory(t, s, k, r->rm_size, r->rm_use & RR_W);
     if (r->group)
         reg = r->reg & 7u;
     else if (!r->xreg)
-        reg = use_reg(t, r->reg, J_TMP2, false);
+        reg = tr_use_reg(t, r->reg, J_TMP2, false);
     if (!r->mem) {
-        h = r->xrm ? r->rm : use_reg(t, r->rm, J_TMP, r->rm_use & RR_R);
+        h = r->xrm ? r->rm : tr_use_reg(t, r->rm, J_TMP, r->rm_use & RR_R);
         rm = e_reg(h);
     }
     emit_host(t, r, reg, rm, false);
     if (!r->xreg && !r->group)
-        put_reg(t, r->reg, reg);
+        tr_put_reg(t, r->reg, reg);
     if (!r->mem && !r->xrm && (r->rm_use & RR_W))
-        put_reg(t, r->rm, h);
+        tr_put_reg(t, r->rm, h);
     if (r->flags_set)
         flags_written(t);
 }
@@ -308,9 +301,9 @@ static void x87(struct tr *t, const struct step *s, unsigned k)
     const struct reread *r = &s->r;
     load_fpu(t, s, k, JIT_FPU_ALL);
     if (r->mem)
-        memory(t, s, k, r->rm_size, r->rm_use & RR_W);
+        tr_memory(t, s, k, r->rm_size, r->rm_use & RR_W);
     if (r->flags_read)
-        load_flags(t);
+        tr_load_flags(t);
     if (r->mem) {
         e_op_rm(t->e, 0, 0, r->op, r->modrm >> 3 & 7, e_mem(J_ADDR, 0));
     } else {
@@ -319,151 +312,6 @@ static void x87(struct tr *t, const struct step *s, unsigned k)
     }
     if (r->flags_set)
         flags_written(t);
-}
-
-/* ---- stack ---- */
-
-static void push_value(struct tr *t, const struct step *s, unsigned k, unsigned h, bool imm)
-{
-    struct emit *e = t->e;
-    e_lea(e, J_ADDR, e_mem(jit_pinned(HV_RSP), -8));
-    clobber_flags(t, s->flags_after || t->exact);
-    check_access(t, k, 8, true);
-    if (imm) {
-        e_op_rm(e, 1, 0, 0xc7, 0, e_mem(J_ADDR, 0));
-        e32(e, (uint32_t)s->r.imm);
-    } else {
-        unsigned src = h;
-        if (h == E_NONE) {
-            src = J_TMP;
-            e_load(e, J_TMP, J_VP, vp_gpr(s->r.rm));
-        }
-        e_store(e, J_ADDR, 0, src);
-    }
-    e_lea(e, jit_pinned(HV_RSP), e_mem(jit_pinned(HV_RSP), -8));
-}
-
-static void pop_reg(struct tr *t, const struct step *s, unsigned k, unsigned g)
-{
-    struct emit *e = t->e;
-    unsigned h = jit_pinned(g);
-    e_mov_rr(e, J_ADDR, jit_pinned(HV_RSP));
-    clobber_flags(t, s->flags_after || t->exact);
-    check_access(t, k, 8, false);
-    e_load(e, h == E_NONE ? J_TMP : h, J_ADDR, 0);
-    put_reg(t, g, J_TMP);
-    if (g != HV_RSP)
-        e_lea(e, jit_pinned(HV_RSP), e_mem(jit_pinned(HV_RSP), 8));
-}
-
-static void leave(struct tr *t, const struct step *s, unsigned k)
-{
-    struct emit *e = t->e;
-    e_mov_rr(e, J_ADDR, E_RBP);
-    clobber_flags(t, s->flags_after || t->exact);
-    check_access(t, k, 8, false);
-    e_lea(e, jit_pinned(HV_RSP), e_mem(E_RBP, 8));
-    e_load(e, E_RBP, J_ADDR, 0);
-}
-
-/* ---- ways out of the block ---- */
-
-/* To `off` from the page's start, flags in vp. `rel_at`: a branch that exists already, or 0. */
-static void jump_to(struct tr *t, uint32_t rel_at, int64_t off)
-{
-    struct emit *e = t->e;
-    bool same_page = off >= 0 && off < 4096;
-    if (same_page) {
-        if (!rel_at)
-            rel_at = e_jmp(e);
-        while ((e->at & 7) && !e->full)
-            e8(e, 0xcc);
-        struct jit_link link = {
-            .phys = (t->b->phys & ~4095ull) + (uint64_t)off, .rel_at = rel_at, .mode = t->b->mode};
-        uint32_t at = e->at;
-        e_bytes(e, &link, sizeof link);
-        e_patch(e, rel_at, e->at);
-        e_load(e, J_ADDR, J_VP, VP(block_rip));
-        e_lea(e, J_ADDR, e_mem(J_ADDR, (int32_t)off));
-        e_store(e, J_VP, VP(rip), J_ADDR);
-        e_op_rm(e, 1, 0, 0xc7, 0, e_mem(J_VP, VP(jit_link)));
-        e32(e, at);
-        e_jmp_to(e, t->j->exit);
-        return;
-    }
-    if (rel_at)
-        e_patch(e, rel_at, e->at);
-    e_load(e, J_ADDR, J_VP, VP(block_rip));
-    e_lea(e, J_ADDR, e_mem(J_ADDR, (int32_t)off));
-    e_jmp_to(e, t->j->indirect);
-}
-
-static void push_return(struct tr *t, unsigned k)
-{
-    struct emit *e = t->e;
-    e_lea(e, J_ADDR, e_mem(jit_pinned(HV_RSP), -8));
-    check_access(t, k, 8, true);
-    e_load(e, J_TMP, J_VP, VP(block_rip));
-    e_lea(e, J_TMP, e_mem(J_TMP, (int32_t)(code_off(t, k) + t->step[k].r.len)));
-    e_store(e, J_ADDR, 0, J_TMP);
-    e_lea(e, jit_pinned(HV_RSP), e_mem(jit_pinned(HV_RSP), -8));
-}
-
-static void branch_rm(struct tr *t, const struct step *s, unsigned k)
-{
-    struct emit *e = t->e;
-    if (s->r.mem) {
-        memory(t, s, k, 8, false);
-        e_load(e, J_ADDR, J_ADDR, 0);
-    } else {
-        clobber_flags(t, s->flags_after || t->exact);
-        e_mov_rr(e, J_ADDR, use_reg(t, s->r.rm, J_ADDR, true));
-    }
-    if (s->r.kind == RR_CALL_RM) {
-        e_store(e, J_VP, VP(jit_tmp), J_ADDR);
-        push_return(t, k);
-        e_load(e, J_ADDR, J_VP, VP(jit_tmp));
-    }
-    e_jmp_to(e, t->j->indirect);
-}
-
-static void ret(struct tr *t, const struct step *s, unsigned k)
-{
-    struct emit *e = t->e;
-    e_mov_rr(e, J_ADDR, jit_pinned(HV_RSP));
-    clobber_flags(t, s->flags_after || t->exact);
-    check_access(t, k, 8, false);
-    e_load(e, J_ADDR, J_ADDR, 0);
-    e_lea(e, jit_pinned(HV_RSP), e_mem(jit_pinned(HV_RSP), 8 + (uint16_t)s->r.imm));
-    e_jmp_to(e, t->j->indirect);
-}
-
-static void finish(struct tr *t, const struct step *s, unsigned k)
-{
-    const struct reread *r = &s->r;
-    int64_t next = (int64_t)code_off(t, k) + r->len;
-    switch (r->kind) {
-    case RR_JCC: {
-        if (s->flags_after)
-            save_flags(t);
-        load_flags(t);
-        uint32_t taken = e_jcc(t->e, r->op & 15);
-        jump_to(t, 0, next);
-        jump_to(t, taken, next + r->imm);
-        break;
-    }
-    case RR_CALL:
-        clobber_flags(t, s->flags_after || t->exact);
-        push_return(t, k);
-        jump_to(t, 0, next + r->imm);
-        break;
-    case RR_JMP:
-        clobber_flags(t, s->flags_after);
-        jump_to(t, 0, next + r->imm);
-        break;
-    case RR_RET: ret(t, s, k); break;
-    default: branch_rm(t, s, k); break;
-    }
 }
 
 /* ---- the interpreter's part ---- */
@@ -478,11 +326,11 @@ static void call_handler(struct tr *t, unsigned k)
 {
     struct emit *e = t->e;
     struct insn pair[2] = {t->b->insn[k], {.fn = soft_jit_resumed}};
-    pair[0].off = (uint16_t)code_off(t, k);
+    pair[0].off = (uint16_t)tr_off(t, k);
     if (pair[0].base ==
         offsetof(struct soft_vp, block_rip)) /* RIP-relative: from the page's start */
         pair[0].disp += (int32_t)t->page_off;
-    clobber_flags(t, true);
+    tr_clobber_flags(t, true);
     uint32_t over = e_jmp(e);
     while ((e->at & 7) && !e->full)
         e8(e, 0xcc);
@@ -501,7 +349,7 @@ static void call_handler(struct tr *t, unsigned k)
     e8(e, 0xe9);
     uint32_t alive = e_jcc(e, E_CC_NE);
     e_load(e, J_ADDR, J_VP, VP(block_rip));
-    e_lea(e, J_ADDR, e_mem(J_ADDR, (int32_t)(code_off(t, k) + t->b->insn[k].len)));
+    e_lea(e, J_ADDR, e_mem(J_ADDR, (int32_t)(tr_off(t, k) + t->b->insn[k].len)));
     e_store(e, J_VP, VP(rip), J_ADDR);
     e_jmp_to(e, t->j->exit);
     e_patch(e, alive, e->at);
@@ -515,24 +363,64 @@ static void to_interpreter(struct tr *t, unsigned k)
     e_jmp_to(e, t->j->bail);
 }
 
+static void open_window(struct tr *t, struct slow *s)
+{
+    struct emit *e = t->e;
+    e_patch(e, s->rel_at, e->at);
+    e_op_rip(e, 1, 0x8d, J_TMP, t->j->win_at + s->win * (uint32_t)sizeof(struct jit_win)); /* lea */
+    e_call_to(e, t->j->fill[s->fill]);
+    e_patch(e, e_jcc(e, E_CC_E), s->back);
+    s->rel_at = e_jmp(e);
+}
+
 static void slow_ways(struct tr *t)
 {
+    uint32_t at = 0;
+    unsigned of = BLOCK_MAX_INSNS; /* the instruction that `at` is the way out for */
     for (unsigned i = 0; i < t->nslow; i++) {
-        uint32_t at = t->e->at;
-        bool shared = i && t->slow[i].insn == t->slow[i - 1].insn;
-        if (shared) {
-            /* the same instruction's other access: no different way out */
-            uint32_t v;
-            memcpy(&v, t->e->base + t->slow[i - 1].rel_at, 4);
-            e_patch(t->e, t->slow[i].rel_at, t->slow[i - 1].rel_at + 4 + v);
-            continue;
-        }
-        e_patch(t->e, t->slow[i].rel_at, at);
-        to_interpreter(t, t->slow[i].insn);
+        struct slow *s = &t->slow[i];
+        if (s->fill)
+            open_window(t, s);
+        bool known = s->insn == of;
+        if (!known)
+            at = t->e->at;
+        of = s->insn;
+        e_patch(t->e, s->rel_at, at);
+        if (!known)
+            to_interpreter(t, s->insn);
     }
 }
 
 /* ---- a block ---- */
+
+/* What kernels do often, at privilege 0; else it is the interpreter's. False: none of these. */
+static bool privileged(struct tr *t, unsigned k)
+{
+    struct emit *e = t->e;
+    insn_fn *fn = t->b->insn[k].fn;
+    if (fn != soft_op_swapgs && fn != soft_op_cli && fn != soft_op_sti)
+        return false;
+    tr_clobber_flags(t, true);
+    e_op_rm(e, 0, 0, 0x80, E_CMP, e_mem(J_VP, VP(cpl)));
+    e8(e, 0);
+    slow_way(t, E_CC_NE, k);
+    if (fn == soft_op_swapgs) {
+        int32_t base = VP(seg) + (int32_t)sizeof(struct hv_segment) * HV_GS +
+                       (int32_t)offsetof(struct hv_segment, base);
+        e_load(e, J_TMP, J_VP, VP(kernel_gs_base));
+        e_load(e, J_TMP2, J_VP, base);
+        e_store(e, J_VP, base, J_TMP);
+        e_store(e, J_VP, VP(kernel_gs_base), J_TMP2);
+    } else if (fn == soft_op_cli) {
+        e_alu_imm(e, 0, E_AND, e_mem(J_VP, VP(eflags)), ~FL_IF);
+    } else {
+        e_op_rm(e, 0, 0, 0x80, E_CMP, e_mem(J_VP, VP(held)));
+        e8(e, 0);
+        slow_way(t, E_CC_NE, k);
+        e_alu_imm(e, 0, E_OR, e_mem(J_VP, VP(eflags)), FL_IF);
+    }
+    return true;
+}
 
 static bool one(struct tr *t, unsigned k)
 {
@@ -540,6 +428,8 @@ static bool one(struct tr *t, unsigned k)
     const struct reread *r = &s->r;
     struct emit *e = t->e;
     if (!s->native) {
+        if (privileged(t, k))
+            return true;
         call_handler(t, k);
         return true;
     }
@@ -550,7 +440,7 @@ static bool one(struct tr *t, unsigned k)
     case RR_NOP: break;
     case RR_FIXED:
         if (r->flags_read)
-            load_flags(t);
+            tr_load_flags(t);
         if (r->opsz)
             e8(e, 0x66);
         if (r->size == 8)
@@ -561,7 +451,7 @@ static bool one(struct tr *t, unsigned k)
         break;
     case RR_ACC:
         if (r->flags_read)
-            load_flags(t);
+            tr_load_flags(t);
         if (r->opsz && r->size == 2)
             e8(e, 0x66);
         if (r->size == 8)
@@ -572,7 +462,7 @@ static bool one(struct tr *t, unsigned k)
         break;
     case RR_MOV_IMM: {
         bool byte = r->size == 1;
-        unsigned h = byte && high_byte(r, r->rm) ? r->rm : use_reg(t, r->rm, J_TMP, r->size < 4);
+        unsigned h = byte && high_byte(r, r->rm) ? r->rm : tr_use_reg(t, r->rm, J_TMP, r->size < 4);
         if (r->opsz && r->size == 2)
             e8(e, 0x66);
         unsigned rex = (r->size == 8 ? 8u : 0) | (h > 7);
@@ -580,29 +470,29 @@ static bool one(struct tr *t, unsigned k)
             e8(e, (uint8_t)(0x40 | rex));
         e8(e, (uint8_t)((byte ? 0xb0 : 0xb8) | (h & 7)));
         e_bytes(e, &r->imm, r->imm_size);
-        put_reg(t, r->rm, h);
+        tr_put_reg(t, r->rm, h);
         break;
     }
     case RR_BSWAP: {
-        unsigned h = use_reg(t, r->rm, J_TMP, true);
+        unsigned h = tr_use_reg(t, r->rm, J_TMP, true);
         unsigned rex = (r->size == 8 ? 8u : 0) | (h > 7);
         if (rex)
             e8(e, (uint8_t)(0x40 | rex));
         e8(e, 0x0f);
         e8(e, (uint8_t)(0xc8 | (h & 7)));
-        put_reg(t, r->rm, h);
+        tr_put_reg(t, r->rm, h);
         break;
     }
     case RR_XCHG_ACC: {
-        unsigned h = use_reg(t, r->rm, J_TMP, true);
+        unsigned h = tr_use_reg(t, r->rm, J_TMP, true);
         if (r->opsz && r->size == 2)
             e8(e, 0x66);
         e_op_rm(e, r->size == 8, 0, 0x87, E_RAX, e_reg(h));
-        put_reg(t, r->rm, h);
+        tr_put_reg(t, r->rm, h);
         break;
     }
     case RR_LEA: {
-        unsigned h = use_reg(t, r->reg, J_TMP2, r->size == 2);
+        unsigned h = tr_use_reg(t, r->reg, J_TMP2, r->size == 2);
         unsigned dst = r->size == 8 ? h : J_ADDR;
         if (r->base == RR_RIP || (r->base != RR_NO_REG && jit_pinned(r->base) == E_NONE))
             dst = J_ADDR; /* the address is built in it before the index is read */
@@ -611,14 +501,20 @@ static bool one(struct tr *t, unsigned k)
             e8(e, 0x66);
         if (dst != h)
             e_op_rm(e, r->size == 8, 0, 0x8b, h, e_reg(J_ADDR));
-        put_reg(t, r->reg, h);
+        tr_put_reg(t, r->reg, h);
         break;
     }
-    case RR_PUSH: push_value(t, s, k, jit_pinned(r->rm), false); break;
-    case RR_PUSH_IMM: push_value(t, s, k, 0, true); break;
-    case RR_POP: pop_reg(t, s, k, r->rm); break;
-    case RR_LEAVE: leave(t, s, k); break;
-    default: finish(t, s, k); return false;
+    case RR_PUSH: tr_push(t, s, k, jit_pinned(r->rm), false); break;
+    case RR_PUSH_IMM: tr_push(t, s, k, 0, true); break;
+    case RR_PUSH_RM:
+        tr_memory(t, s, k, 8, false);
+        e_load(e, J_ADDR, J_ADDR, 0);
+        e_store(e, J_VP, VP(jit_tmp), J_ADDR);
+        tr_push(t, s, k, E_NONE, false);
+        break;
+    case RR_POP: tr_pop(t, s, k, r->rm); break;
+    case RR_LEAVE: tr_leave(t, s, k); break;
+    default: tr_finish(t, s, k); return false;
     }
     return true;
 }
@@ -639,7 +535,7 @@ static bool native(const struct reread *r, uint32_t next_off, bool exact)
     case RR_CALL_RM:
     case RR_JMP_RM:
         return plain_ok(r, next_off) && (r->mem || r->rm != HV_RSP || r->kind == RR_JMP_RM);
-    case RR_PUSH_RM: return false;
+    case RR_PUSH_RM: return r->mem && plain_ok(r, next_off) && r->base != HV_RSP;
     default: return true;
     }
 }
@@ -668,7 +564,7 @@ static bool flags_live_at(const struct tr *t, int64_t off)
 static bool flags_live_out(const struct tr *t, unsigned last)
 {
     const struct step *s = &t->step[last];
-    int64_t next = (int64_t)code_off(t, last) + t->b->insn[last].len;
+    int64_t next = (int64_t)tr_off(t, last) + t->b->insn[last].len;
     if (!s->native)
         return true;
     switch (s->r.kind) {
@@ -688,7 +584,7 @@ static unsigned read_block(struct tr *t)
     unsigned known = 0;
     for (unsigned k = 0; k < b->n; k++) {
         struct step *s = &t->step[k];
-        uint32_t off = code_off(t, k);
+        uint32_t off = tr_off(t, k);
         s->native = off < 4096 && soft_reread(t->page + off, 4096 - off, &s->r) &&
                     s->r.len == b->insn[k].len && native(&s->r, off + s->r.len, t->exact);
         /* branches end blocks: one in the middle would be the decoder's and our disagreement */
@@ -743,6 +639,7 @@ uint32_t jit_block(struct soft_jit *j, struct soft_vp *vp, struct block *b)
     t.page = r->host + ((b->phys & ~4095ull) - r->gpa);
     t.nslow = 0;
     t.exact = j->exact;
+    t.half = vp->rip >> 63;
     if (!read_block(&t))
         return 0;
     head(&t);
@@ -751,17 +648,17 @@ uint32_t jit_block(struct soft_jit *j, struct soft_vp *vp, struct block *b)
     t.loaded = JIT_FPU_NONE;
     bool open = true;
     for (unsigned k = 0; k < b->n && open; k++) {
-        if (!t.step[k].native && k + 1 == b->n) {
-            clobber_flags(&t, true); /* ends the block in the interpreter's way */
+        if (!t.step[k].native && k + 1 == b->n && !privileged(&t, k)) {
+            tr_clobber_flags(&t, true); /* ends the block in the interpreter's way */
             to_interpreter(&t, k);
             open = false;
-        } else {
+        } else if (t.step[k].native || k + 1 != b->n) {
             open = one(&t, k);
         }
     }
     if (open) {
-        clobber_flags(&t, t.step[b->n - 1].flags_after);
-        jump_to(&t, 0, (int64_t)code_off(&t, b->n - 1u) + b->insn[b->n - 1].len);
+        tr_clobber_flags(&t, t.step[b->n - 1].flags_after);
+        tr_jump_to(&t, 0, (int64_t)tr_off(&t, b->n - 1u) + b->insn[b->n - 1].len);
     }
     slow_ways(&t);
     return t.head;

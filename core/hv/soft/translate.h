@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* A block while it is translated: what translate.c (instructions, the whole) and translate-flow.c
+ * (stack, ways out) share. */
+#ifndef VIREO_HV_SOFT_TRANSLATE_H
+#define VIREO_HV_SOFT_TRANSLATE_H
+
+#include "core/hv/soft/jit-internal.h"
+#include "core/hv/soft/reread.h"
+
+enum { PEEK_INSNS = 6, MAX_SLOW = 4 * BLOCK_MAX_INSNS };
+
+struct slow {
+    uint32_t rel_at; /* the branch that comes here */
+    uint32_t back;   /* where a window that was opened again goes on */
+    uint16_t insn;
+    uint16_t win;
+    uint8_t fill; /* enum jit_fill */
+};
+
+struct step {
+    struct reread r;
+    bool native, flags_after; /* flags_after: someone reads the flags as this one leaves them */
+};
+
+struct tr {
+    struct emit *e;
+    struct soft_jit *j;
+    struct block *b;
+    uint32_t page_off; /* of the block in its page */
+    const uint8_t *page;
+    bool in_host, in_vp; /* where the guest's flags are right now */
+    bool exact;          /* keep even flags that only a fault's frame would show */
+    uint8_t loaded;      /* enum jit_fpu: what of the guest's is surely in the host's registers */
+    unsigned nslow;
+    struct step step[BLOCK_MAX_INSNS];
+    struct slow slow[MAX_SLOW];
+    uint32_t head;
+    uint32_t landing_rel; /* of the lea that a call's landing patches */
+    uint32_t half;        /* of the address space that the block is in, for now */
+};
+
+/* Flags: where the guest's are, and that they get where they are needed. */
+void tr_save_flags(struct tr *t);
+void tr_load_flags(struct tr *t);
+/* Host flags are about to be lost; keeps the guest's if anyone still needs them. */
+void tr_clobber_flags(struct tr *t, bool needed);
+
+/* The guest register in a host register: its own, or `tmp`, loaded from vp if `load`. */
+unsigned tr_use_reg(struct tr *t, unsigned g, unsigned tmp, bool load);
+void tr_put_reg(struct tr *t, unsigned g, unsigned h);
+
+/* J_ADDR = host address of `size` bytes at the linear address in J_ADDR, or off to the interpreter.
+ * `stack`: it is likely to be where the last of these was.
+ * Host flags are lost. Clobbers J_TMP, J_TMP2. */
+void tr_check_access(struct tr *t, unsigned k, unsigned size, bool write, bool stack);
+/* The same for the instruction's memory operand. */
+void tr_memory(struct tr *t, const struct step *s, unsigned k, unsigned size, bool write);
+
+/* Offset of instruction k in its page. */
+static inline uint32_t tr_off(const struct tr *t, unsigned k)
+{
+    return t->page_off + t->b->insn[k].off;
+}
+
+/* translate-flow.c */
+void tr_push(struct tr *t, const struct step *s, unsigned k, unsigned h, bool imm);
+void tr_pop(struct tr *t, const struct step *s, unsigned k, unsigned g);
+void tr_leave(struct tr *t, const struct step *s, unsigned k);
+/* To `off` from the page's start, flags in vp. `rel_at`: a branch that exists already, or 0. */
+void tr_jump_to(struct tr *t, uint32_t rel_at, int64_t off);
+/* The branch that ends the block. */
+void tr_finish(struct tr *t, const struct step *s, unsigned k);
+
+#endif
