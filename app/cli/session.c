@@ -237,6 +237,21 @@ static int audio(struct client *c, VireoSession1 *s, const char *seconds, bool r
     return CLI_OK;
 }
 
+/* WIDTHxHEIGHT, pixels. */
+static int size(VireoSession1 *s, const char *text)
+{
+    g_autoptr(GError) error = NULL;
+    guint width = 0, height = 0;
+    char end;
+    if (sscanf(text, "%ux%u%c", &width, &height, &end) != 2 || !width || !height)
+        return cli_usage("“%s” is not WIDTHxHEIGHT", text);
+    if (!cli_session_connect(s, "display"))
+        return CLI_FAILED;
+    if (!vireo_session1_call_set_size_sync(s, width, height, 0, 0, NULL, &error))
+        return client_fail(error);
+    return CLI_OK;
+}
+
 int cli_session_command(int argc, char **argv)
 {
     bool json = false, record = false;
@@ -244,17 +259,19 @@ int cli_session_command(int argc, char **argv)
     const struct cli_option options[] = {
         {"--json", &json, NULL}, {"--record", &record, NULL}, {"--seconds", NULL, &seconds}};
     int n;
-    if (!cli_parse(argc, argv, options, G_N_ELEMENTS(options), &n,
-                   "Usage: vireoctl session status NAME [--json]\n"
-                   "       vireoctl session policy NAME PERMISSION=yes|no...\n"
-                   "       vireoctl session audio NAME [--seconds N] [--record]\n\n"
-                   "The enhanced session of a running machine: what the guest's agent offers, what "
-                   "is\nallowed (clipboard-to-guest, clipboard-from-guest, files, sound, "
-                   "microphone, usb;\nuntil the machine ends, `vireoctl set` keeps it), and its "
-                   "sound, played here.\n"))
+    if (!cli_parse(
+            argc, argv, options, G_N_ELEMENTS(options), &n,
+            "Usage: vireoctl session status NAME [--json]\n"
+            "       vireoctl session policy NAME PERMISSION=yes|no...\n"
+            "       vireoctl session size NAME WIDTHxHEIGHT\n"
+            "       vireoctl session audio NAME [--seconds N] [--record]\n\n"
+            "The enhanced session of a running machine: what the guest's agent offers, what "
+            "is\nallowed (clipboard-to-guest, clipboard-from-guest, files, sound, "
+            "microphone, usb;\nuntil the machine ends, `vireoctl set` keeps it), the size of "
+            "its desktop, and its\nsound, played here.\n"))
         return CLI_USAGE;
     if (n < 2)
-        return cli_usage("session takes status, policy or audio, and a machine");
+        return cli_usage("session takes status, policy, size or audio, and a machine");
     AUTO(client) c = client_connect(argv[2]);
     g_autoptr(VireoSession1) s = c ? cli_session(c) : NULL;
     if (!s)
@@ -263,9 +280,11 @@ int cli_session_command(int argc, char **argv)
         return status(s, json);
     if (strcmp(argv[1], "policy") == 0 && n > 2)
         return policy(s, n - 2, argv + 3);
+    if (strcmp(argv[1], "size") == 0 && n == 3)
+        return size(s, argv[3]);
     if (strcmp(argv[1], "audio") == 0 && n == 2)
         return audio(c, s, seconds, record, json);
-    return cli_usage("session takes status, policy or audio, and a machine");
+    return cli_usage("session takes status, policy, size or audio, and a machine");
 }
 
 /* ---- clipboard ---- */

@@ -317,7 +317,8 @@ static gboolean on_ui_info(VireoDisplayConsole *console, GDBusMethodInvocation *
                            guint16 width_mm, guint16 height_mm, gint xoff, gint yoff, guint width,
                            guint height, struct worker *w)
 {
-    worker_session_size(w->session, width, height, width_mm, height_mm);
+    worker_session_size(w->session, g_dbus_method_invocation_get_connection(call), width, height,
+                        width_mm, height_mm);
     vireo_display_console_complete_set_uiinfo(console, call);
     return TRUE;
 }

@@ -95,10 +95,11 @@ gboolean worker_session_export(struct worker_session *s, GDBusConnection *connec
                                             VIREO_USB_PATH, NULL);
 }
 
-void worker_session_size(struct worker_session *s, guint width, guint height, guint width_mm,
-                         guint height_mm)
+void worker_session_size(struct worker_session *s, GDBusConnection *from, guint width, guint height,
+                         guint width_mm, guint height_mm)
 {
-    vireo_session_set_size(s->session, width, height, width_mm, height_mm);
+    if (vireo_session_is_viewer(s->session, from))
+        vireo_session_set_size(s->session, width, height, width_mm, height_mm);
 }
 
 void worker_session_gone(struct worker_session *s)

@@ -115,9 +115,9 @@ int worker_serial_open(struct worker_serial *s, unsigned port, uint8_t **history
 struct worker_session *worker_session_new(void);
 void worker_session_attach(struct worker_session *s, struct vm *vm, const struct vm_config *c);
 gboolean worker_session_export(struct worker_session *s, GDBusConnection *connection);
-/* What Console.SetUIInfo says. */
-void worker_session_size(struct worker_session *s, guint width, guint height, guint width_mm,
-                         guint height_mm);
+/* What Console.SetUIInfo says; heeded if `from` is an enhanced console. */
+void worker_session_size(struct worker_session *s, GDBusConnection *from, guint width,
+                         guint height, guint width_mm, guint height_mm);
 void worker_session_gone(struct worker_session *s); /* the VM is about to go */
 void worker_session_free(struct worker_session *s); /* the VM is gone */
 
