@@ -307,6 +307,7 @@ struct holder {
     guint selection;
     /* for `get`: what the guest offered */
     gboolean grabbed;
+    bool background;
 };
 
 static gboolean on_grab(VireoDisplayClipboard *skeleton, GDBusMethodInvocation *call,
@@ -387,6 +388,16 @@ static void on_gone(GDBusConnection *c, gboolean remote, GError *error, struct h
     g_main_loop_quit(h->loop);
 }
 
+/* Tells the parent that all is well, and keeps nobody's pipe open. */
+static void let_go(void)
+{
+    puts("ready");
+    fflush(stdout);
+    AUTO(fd) null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    for (int i = 0; i < 3 && null >= 0; i++)
+        dup2(null, i);
+}
+
 /* Serves what was copied until somebody else copies. */
 static int hold(struct client *c, VireoDisplayClipboard *p, struct holder *h)
 {
@@ -399,8 +410,8 @@ static int hold(struct client *c, VireoDisplayClipboard *p, struct holder *h)
     if (!vireo_display_clipboard_call_grab_sync(p, h->selection, 0, mimes, NULL, &error) ||
         !vireo_display_clipboard_call_register_sync(p, NULL, &error))
         return client_fail(error);
-    puts("ready");
-    fflush(stdout);
+    if (h->background)
+        let_go();
     h->grabbed = FALSE;
     g_main_loop_run(h->loop);
     g_signal_handlers_disconnect_by_data(c->bus, h);
@@ -447,7 +458,8 @@ int cli_clipboard(int argc, char **argv)
     struct holder h = {.selection = primary, .mime = type ? type : "text/plain;charset=utf-8"};
     if (setting && !read_all(&h))
         return cli_usage("standard input cannot be read");
-    if (setting && !wait)
+    h.background = setting && !wait;
+    if (h.background)
         detach();
     AUTO(client) c = client_connect(argv[2]);
     g_autoptr(VireoSession1) s = c ? cli_session(c) : NULL;

@@ -1,0 +1,385 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The enhanced session with a Debian desktop (tests/guests/mkdesktop) on the software processor: real
+programs in the guest (xclip, paplay, parecord, espeak-ng), vireoctl and a PulseAudio of null sinks on
+this side. What a loaded host cannot keep up with is reported, not failed.
+
+    session.py --vireoctl V --worker W --guests DIR --build BUILD [--top RUNNING]
+"""
+import argparse, hashlib, json, os, random, re, shutil, subprocess, sys, tempfile, time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+failures = []
+
+
+def check(what, ok, detail=""):
+    print(("ok   " if ok else "FAIL ") + what + ("" if ok else f": {detail}"), flush=True)
+    if not ok:
+        failures.append(what)
+    return ok
+
+
+def sha(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+class Guest:
+    name = os.environ.get("VIREO_TEST_NAME", "session")
+
+    def __init__(self, o):
+        self.o = o
+        self.text = ""
+
+    def ctl(self, *args, ok=True, timeout=120, data=None):
+        r = subprocess.run([self.o.vireoctl, *args], capture_output=True, input=data, timeout=timeout)
+        if ok and r.returncode:
+            raise SystemExit(f"vireoctl {' '.join(args)}: {r.stderr.decode()}")
+        return r
+
+    def boot(self):
+        o, image = self.o, f"{self.o.top}/root.ext4"
+        subprocess.run(["cp", "--sparse=always", f"{o.guests}/desktop/root.ext4", image], check=True)
+        subprocess.run([f"{HERE}/../guests/put-agent", image, o.build], check=True)
+        self.ctl("create", self.name, "--memory", "768M", "--kernel", f"{o.guests}/desktop/vmlinuz",
+                 "--initrd", f"{o.guests}/desktop/initrd", "--append",
+                 "console=tty0 console=ttyS0 quiet", "--disk", image, "--switch", "none",
+                 "processor.accel=soft")
+        self.ctl("start", self.name)
+
+    def open_serial(self):
+        self.serial = subprocess.Popen([self.o.vireoctl, "serial", self.name],
+                                       stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        os.set_blocking(self.serial.stdout.fileno(), False)
+
+    def close(self):
+        self.serial.kill()
+        self.serial.wait()
+
+    def wait(self, what, seconds):
+        end = time.monotonic() + seconds
+        while not (m := re.search(what, self.text)):
+            if time.monotonic() > end:
+                raise SystemExit(f"no {what} in {seconds} s:\n{self.text[-3000:]}")
+            self.text += (self.serial.stdout.read() or b"").decode(errors="replace")
+            time.sleep(0.05)
+        return m
+
+    def do(self, command, seconds=120):
+        """Runs a line as root in the guest: its output."""
+        self.text = ""
+        self.serial.stdin.write(f"{{ {command}\n}} 2>&1; echo VIREO''-STATUS $?\n".encode())
+        self.serial.stdin.flush()
+        self.wait(r"VIREO-STATUS (\d+)", seconds)
+        return self.text.split("VIREO-STATUS")[0].replace("\r", "")
+
+    def user(self, command, seconds=120):
+        return self.do("su user -c 'export DISPLAY=:0 XDG_RUNTIME_DIR=/run/user/1000; "
+                       f"{command}'", seconds)
+
+    def status(self):
+        return json.loads(self.ctl("session", "status", self.name, "--json").stdout)
+
+    def wait_services(self, seconds, **wanted):
+        end = time.monotonic() + seconds
+        while True:
+            s = self.status()
+            if all(s["services"].get(k) in v for k, v in wanted.items()):
+                return True
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.2)
+
+
+# ---- clipboard ----
+
+def to_guest(g, data, mime=None, target="UTF8_STRING"):
+    """Copies here, pastes there: the sum of what arrived. The guest hears of it a little later."""
+    g.ctl("clipboard", "set", g.name, *(["--type", mime] if mime else []), data=data)
+    out = ""
+    for _ in range(15):
+        out = g.user(f"timeout 90 xclip -selection clipboard -o -t {target} | sha256sum")
+        if sha(data) in out:
+            return True
+        time.sleep(1)
+    print("     last:", out.strip()[-200:])
+    return False
+
+
+def from_guest(g, path, data, mime=None, target=None):
+    g.user(f"setsid xclip -selection clipboard -i {'-t ' + target if target else ''} {path}")
+    for _ in range(15):
+        r = g.ctl("clipboard", "get", g.name, *(["--type", mime] if mime else []), ok=False)
+        if r.returncode == 0 and r.stdout == data:
+            return True
+        time.sleep(1)
+    print("     last:", r.stderr.decode()[-200:], len(r.stdout))
+    return False
+
+
+def put_file(g, name, data):
+    path = f"{g.o.top}/{name}"
+    with open(path, "wb") as f:
+        f.write(data)
+    g.ctl("send", g.name, path, timeout=600)
+    return f"/home/user/Downloads/{name}"
+
+
+def texts():
+    planes = "".join(chr(p * 0x10000 + c) for p in range(17) for c in (0x41, 0xe9, 0x20ac, 0x4e2d))
+    big = "".join(random.choices("abcdefghijklmnopqrstuvwxyz \n", k=1 << 16)).encode() * 160
+    return {"5 bytes": b"hello", "every plane": planes.encode(), "CRLF": b"one\r\ntwo\r\n",
+            "LF": b"one\ntwo\n", "10 MiB": big}
+
+
+def clipboard(g):
+    for name, data in texts().items():
+        check(f"text, {name}: host to guest", to_guest(g, data))
+        path = put_file(g, name.replace(" ", "-"), data)
+        check(f"text, {name}: guest to host", from_guest(g, path, data))
+    check("no text at all: host to guest", to_guest(g, b""))
+    png = subprocess.run(["convert", "-size", "320x200", "plasma:red-blue", "png:-"],
+                         stdout=subprocess.PIPE).stdout
+    check("a picture: host to guest", to_guest(g, png, "image/png", "image/png"))
+    path = put_file(g, "picture.png", png)
+    check("a picture: guest to host", from_guest(g, path, png, "image/png", "image/png"))
+
+
+def many_owners(g):
+    """Copies on either side at random; then the last one counts on both."""
+    for n in range(200):
+        if random.random() < 0.5:
+            g.ctl("clipboard", "set", g.name, data=b"host %d" % n)
+        else:
+            g.serial.stdin.write(b"su user -c 'echo guest | DISPLAY=:0 setsid xclip -selection "
+                                 b"clipboard -i' >/dev/null 2>&1\n")
+            g.serial.stdin.flush()
+    g.do("true", 300)
+    check("after 200 changes of owner the host's text is in the guest", to_guest(g, b"the last"))
+    path = put_file(g, "last", b"the very last")
+    check("and then the guest's on the host", from_guest(g, path, b"the very last"))
+
+
+def policy(g):
+    g.ctl("session", "policy", g.name, "clipboard-to-guest=no", "files=no")
+    r = g.ctl("clipboard", "set", g.name, data=b"secret", ok=False)
+    out = g.user("timeout 5 xclip -selection clipboard -o")
+    check("nothing is pasted in the guest when that is not allowed",
+          r.returncode != 0 and "secret" not in out, out)
+    r = g.ctl("send", g.name, f"{g.o.top}/last", ok=False)
+    check("no file is sent when that is not allowed", r.returncode != 0, r.stderr)
+    g.ctl("session", "policy", g.name, "clipboard-to-guest=yes", "clipboard-from-guest=no",
+          "files=yes")
+    g.user("echo hidden | setsid xclip -selection clipboard -i")
+    time.sleep(2)
+    r = g.ctl("clipboard", "get", g.name, ok=False)
+    check("nothing of the guest is pasted here when that is not allowed",
+          r.returncode != 0 and b"hidden" not in r.stdout, r.stdout)
+    g.ctl("session", "policy", g.name, "clipboard-from-guest=yes")
+
+
+def big_file(g):
+    data = os.urandom(50 << 20)
+    begin = time.monotonic()
+    path = put_file(g, "fifty.bin", data)
+    took = time.monotonic() - begin
+    check("a file of 50 MiB is sent", sha(data) in g.do(f"sha256sum {path}"), path)
+    print(f"     in {took:.1f} s")
+
+
+def size(g):
+    g.ctl("session", "size", g.name, "1400x900")
+    end, out = time.monotonic() + 60, ""
+    while "current 1400 x 900" not in out and time.monotonic() < end:
+        out = g.user("xrandr | head -1")
+    check("the guest's screen takes the window's size", "current 1400 x 900" in out, out)
+
+
+# ---- sound ----
+
+def pulse(o):
+    return subprocess.Popen(
+        ["pulseaudio", "-n", "--daemonize=no", "--exit-idle-time=-1",
+         "-L", f"module-native-protocol-unix auth-anonymous=1 socket={o.top}/native",
+         "-L", "module-null-sink sink_name=out rate=48000",
+         "-L", "module-null-sink sink_name=micfeed rate=48000",
+         "-L", "module-remap-source master=micfeed.monitor source_name=virtmic",
+         ], env=dict(os.environ, HOME=o.top), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def wait_pulse():
+    for _ in range(100):
+        if subprocess.run(["pactl", "info"], capture_output=True).returncode == 0:
+            subprocess.run(["pactl", "set-default-source", "virtmic"])
+            subprocess.run(["pactl", "set-default-sink", "out"])
+            return
+        time.sleep(0.1)
+
+
+class Recording:
+    """What the null sink hears, mono at 48 kHz."""
+
+    def __init__(self, path):
+        self.path = path
+        self.p = subprocess.Popen(["parecord", "-d", "out.monitor", "--raw", "--format=s16le",
+                                   "--channels=1", "--rate=48000", path])
+
+    def samples(self):
+        self.p.terminate()
+        self.p.wait()
+        import array
+        a = array.array("h")
+        with open(self.path, "rb") as f:
+            d = f.read()
+        a.frombytes(d[:len(d) // 2 * 2])
+        return a
+
+
+def loud_part(a, level=300):
+    """From the first to the last loud sample, and the gaps over 20 ms in between, in ms."""
+    first = next((i for i, v in enumerate(a) if abs(v) > level), None)
+    if first is None:
+        return [], []
+    last = len(a) - next(i for i, v in enumerate(reversed(a)) if abs(v) > level)
+    gaps, quiet = [], 0
+    for i in range(first + 9600, last):
+        if abs(a[i]) <= level:
+            quiet += 1
+        else:
+            if quiet > 960:
+                gaps.append(quiet / 48)
+            quiet = 0
+    return a[first:last], gaps
+
+
+def frequency(part):
+    """By the crossings of zero, of the middle half."""
+    mid = part[len(part) // 4:len(part) * 3 // 4]
+    ups = [i for i in range(1, len(mid)) if mid[i - 1] < 0 <= mid[i]]
+    spans = [b - a for a, b in zip(ups, ups[1:])]
+    spans.sort()
+    return 48000 / spans[len(spans) // 2] if spans else 0
+
+
+def tone(g, seconds, what):
+    rec = Recording(f"{g.o.top}/rec.raw")
+    g.user(f"sox -n -r 48000 -c 2 /tmp/tone.wav synth {seconds} sine 1000; timeout {seconds * 6} "
+           "paplay -d vireo /tmp/tone.wav", seconds * 8 + 60)
+    time.sleep(2)
+    part, gaps = loud_part(rec.samples())
+    heard = frequency(part)
+    check(f"{what}: 1 kHz is heard", 990 < heard < 1010 and len(part) > seconds * 48000 * 0.8,
+          (heard, len(part) / 48000))
+    print(f"     {len(part) / 48000:.1f} s of {seconds}, {heard:.0f} Hz, {len(gaps)} gaps over 20 ms"
+          f" (load {os.getloadavg()[0]:.0f})")
+    return gaps
+
+
+def sound(g):
+    g.ctl("session", "policy", g.name, "microphone=yes")
+    server = pulse(g.o)
+    wait_pulse()
+    player = subprocess.Popen([g.o.vireoctl, "session", "audio", g.name, "--record", "--json"],
+                              stdout=subprocess.PIPE)
+    try:
+        check("sound and microphone come up", g.wait_services(30, sound=["on"], microphone=["on"]),
+              g.status())
+        tone(g, 20, "a tone")
+        rec = Recording(f"{g.o.top}/rec.raw")
+        g.user("espeak-ng -w /tmp/s.wav hello.this.is.a.spoken.sentence; paplay -d vireo /tmp/s.wav")
+        time.sleep(2)
+        part, _ = loud_part(rec.samples())
+        check("a spoken sentence is heard", len(part) > 48000, len(part))
+        microphone(g)
+        g.user("pulseaudio -k; sleep 3; pactl info >/dev/null")
+        check("the guest's sound server was restarted",
+              g.wait_services(60, sound=["on"], microphone=["on"]), g.status())
+        time.sleep(2)
+        tone(g, 5, "and it plays on")
+        server.terminate()
+        server.wait()
+        time.sleep(2)
+        server = pulse(g.o)
+        wait_pulse()
+        time.sleep(3)
+        tone(g, 5, "the host's sound server was restarted")
+    finally:
+        player.terminate()
+        print("     " + player.communicate()[0].decode().strip())
+        server.terminate()
+
+
+def microphone(g):
+    check("the microphone is not heard while nobody records", not g.status()["recording"])
+    feed = subprocess.Popen("sox -n -t raw -r 48000 -c 1 -b 16 -e signed - synth 60 sine 440 | pacat "
+                            "-d micfeed --raw --format=s16le --channels=1 --rate=48000", shell=True)
+    g.serial.stdin.write(b"su user -c 'export XDG_RUNTIME_DIR=/run/user/1000; timeout 12 parecord -d "
+                         b"vireo_mic --raw --format=s16le --channels=1 --rate=48000 /tmp/mic.raw'\n")
+    g.serial.stdin.flush()
+    seen = False
+    for _ in range(60):
+        seen = seen or g.status()["recording"]
+        time.sleep(0.2)
+    check("the session tells that the microphone is heard", seen)
+    out = g.user("sox -t raw -r 48000 -c 1 -b 16 -e signed /tmp/mic.raw -n trim 5 5 stat")
+    feed.terminate()
+    m = re.search(r"Rough\s+frequency:\s+(\d+)", out)
+    check("the guest records the host's microphone", bool(m) and 420 < int(m.group(1)) < 460, out)
+
+
+# ---- coming back ----
+
+def again(g):
+    begin = time.monotonic()
+    g.do("systemctl restart vireo-agent")
+    check("a restarted agent is back", g.wait_services(30, clipboard=["ready", "on"]), g.status())
+    print(f"     in {time.monotonic() - begin:.1f} s")
+    check("and the clipboard goes on", to_guest(g, b"after the restart"))
+
+
+def main():
+    p = argparse.ArgumentParser()
+    p.add_argument("--vireoctl", required=True)
+    p.add_argument("--worker", required=True)
+    p.add_argument("--guests", required=True)
+    p.add_argument("--build", required=True)
+    p.add_argument("--top", help="a folder where such a machine runs already")
+    p.add_argument("parts", nargs="*")
+    o = p.parse_args()
+    for name in ("vireoctl", "worker", "guests", "build"):
+        setattr(o, name, os.path.abspath(getattr(o, name)))
+    if not o.top:
+        subprocess.run([f"{HERE}/../guests/mkdesktop", o.guests], check=True)
+    running, o.top = o.top, o.top or tempfile.mkdtemp(prefix="vs-", dir="/var/tmp")
+    os.environ.update(XDG_RUNTIME_DIR=f"{o.top}/run", XDG_DATA_HOME=f"{o.top}/data",
+                      VIREO_WORKER=o.worker, VIREO_NO_SYSTEMD="1",
+                      PULSE_SERVER=f"unix:{o.top}/native")
+    os.makedirs(f"{o.top}/run", 0o700, exist_ok=True)
+    g = Guest(o)
+    parts = [clipboard, many_owners, policy, big_file, size, sound, again]
+    try:
+        if not running:
+            g.boot()
+        g.open_serial()
+        if not running:
+            g.wait("root@desktop:~#", 900)
+        g.serial.stdin.write(b"stty -echo; PS1=; export TERM=dumb\n")
+        g.serial.stdin.flush()
+        g.do("true", 120)
+        if not check("the agent offers an enhanced session",
+                     g.wait_services(600, clipboard=["ready", "on"], sound=["ready", "on"]),
+                     g.status()):
+            return 1
+        for f in parts:
+            if not o.parts or f.__name__ in o.parts:
+                f(g)
+    finally:
+        g.close()
+        if not running:
+            g.ctl("turn-off", g.name, ok=False)
+            time.sleep(1)
+            shutil.rmtree(o.top, ignore_errors=True)
+    print(f"{len(failures)} failed")
+    return 1 if failures else 0
+
+
+sys.exit(main())
