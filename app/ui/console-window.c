@@ -13,6 +13,7 @@
 #include "app/ui/screen.h"
 #include "app/ui/share.h"
 #include "app/ui/type-text.h"
+#include "app/ui/usb-chooser.h"
 #include "app/ui/vm-actions.h"
 
 enum { ACTIVITY_MS = 1000, FULLSCREEN_EDGE = 3, FULLSCREEN_LEAVE = 80, FIT_MS = 100 };
@@ -42,6 +43,9 @@ struct _VireoConsoleWindow {
     VireoConsole *console;
     guint fit_id;
     VireoEnhanced *enhanced;
+    VireoUsbChooser *usb;
+    GDBusConnection *usb_bus; /* compared only */
+    gboolean usb_told;
     guint layout_id;
 };
 
@@ -192,6 +196,17 @@ static void update_enhanced(VireoConsoleWindow *self)
     g_simple_action_set_enabled(G_SIMPLE_ACTION(action), available);
     g_simple_action_set_state(G_SIMPLE_ACTION(action),
                               g_variant_new_boolean(vireo_enhanced_is_on(self->enhanced)));
+    VireoMachine1 *m = vireo_vm_get_machine(self->vm);
+    const char *reason = vireo_enhanced_get_reason(self->enhanced);
+    GDBusConnection *bus = m && vireo_enhanced_is_on(self->enhanced)
+                               ? g_dbus_proxy_get_connection(G_DBUS_PROXY(m))
+                               : NULL;
+    if (bus != self->usb_bus || !self->usb_told) {
+        self->usb_bus = bus;
+        self->usb_told = TRUE;
+        vireo_usb_chooser_set_connection(self->usb, bus,
+                                         *reason ? reason : _("The enhanced session is off"));
+    }
     follow_size(self);
     update_status(self);
 }
@@ -241,6 +256,9 @@ static void begin_enhanced(VireoConsoleWindow *self)
         g_simple_action_new_stateful("enhanced", NULL, g_variant_new_boolean(FALSE));
     g_signal_connect(action, "change-state", G_CALLBACK(on_enhanced_toggled), self);
     g_action_map_add_action(G_ACTION_MAP(self), G_ACTION(action));
+    self->usb = VIREO_USB_CHOOSER(vireo_usb_chooser_new(vireo_vm_get_id(self->vm)));
+    gtk_box_append(GTK_BOX(gtk_widget_get_parent(GTK_WIDGET(self->session_label))),
+                   GTK_WIDGET(self->usb));
     self->enhanced = vireo_enhanced_new(self->vm, gtk_widget_get_display(GTK_WIDGET(self)));
     g_signal_connect_swapped(self->enhanced, "changed", G_CALLBACK(update_enhanced), self);
     g_signal_connect(self->enhanced, "message", G_CALLBACK(on_message), self);
@@ -272,6 +290,7 @@ static void update(VireoConsoleWindow *self)
     for (gsize i = 0; i < G_N_ELEMENTS(needs_console); i++)
         set_enabled(self, needs_console[i], on);
     set_enabled(self, "win.insert-disc", m != NULL);
+    set_enabled(self, "win.insert-agent", m != NULL);
     set_enabled(self, "win.eject-disc", m != NULL);
     set_enabled(self, "win.revert", vireo_checkpoint_pane_can_revert(self->checkpoints));
 }
@@ -339,6 +358,44 @@ static void insert_disc(GtkWidget *widget, const char *name, GVariant *parameter
 {
     vireo_choose_file(GTK_WINDOW(widget), _("Insert Disc Image"), VIREO_FILE_ISO, FALSE, NULL,
                       on_disc_chosen, widget);
+}
+
+static gboolean has_drive(VireoConsoleWindow *self)
+{
+    VireoMachine1 *m = vireo_vm_get_machine(self->vm);
+    GVariant *disks = m ? vireo_machine1_get_disks(m) : NULL;
+    const char *kind = "";
+    for (gsize i = 0; disks && i < g_variant_n_children(disks); i++) {
+        g_autoptr(GVariant) d = g_variant_get_child_value(disks, i);
+        if (g_variant_lookup(d, "kind", "&s", &kind) && !strcmp(kind, "dvd"))
+            return TRUE;
+    }
+    return FALSE;
+}
+
+/* The disc with the agent for the guest; into a new drive where the machine has none. */
+static void insert_agent(GtkWidget *widget, const char *name, GVariant *parameter)
+{
+    VireoConsoleWindow *self = VIREO_CONSOLE_WINDOW(widget);
+    const char *given = g_getenv("VIREO_AGENT_ISO");
+    const char *path = given ? given : VIREO_PKGDATADIR "/guest/vireo-agent.iso";
+    g_autoptr(GError) error = NULL;
+    g_autoptr(GUnixFDList) fds = g_unix_fd_list_new();
+    GVariantBuilder b;
+    if (has_drive(self)) {
+        on_disc_chosen(path, self);
+        return;
+    }
+    GVariant *files = vireo_files_collect_image(path, TRUE, "/", fds, &error);
+    if (!files) {
+        vireo_vm_fail(self->vm, _("The disc was not inserted"), error);
+        return;
+    }
+    g_variant_builder_init(&b, G_VARIANT_TYPE("a{sv}"));
+    g_variant_builder_add(&b, "{sv}", "kind", g_variant_new_string("dvd"));
+    g_variant_builder_add(&b, "{sv}", "path", g_variant_new_string(path));
+    vireo_vm_call_with_files(self->vm, "AddDisk", g_variant_new("(a{sv}@a(sh))", &b, files), fds,
+                             _("The disc was not inserted"));
 }
 
 static void eject_disc(GtkWidget *widget, const char *name, GVariant *parameter)
@@ -540,6 +597,7 @@ static void vireo_console_window_class_init(VireoConsoleWindowClass *klass)
     gtk_widget_class_install_action(widget, "win.keys", "s", send_keys);
     gtk_widget_class_install_action(widget, "win.type-text", NULL, type_text);
     gtk_widget_class_install_action(widget, "win.insert-disc", NULL, insert_disc);
+    gtk_widget_class_install_action(widget, "win.insert-agent", NULL, insert_agent);
     gtk_widget_class_install_action(widget, "win.eject-disc", NULL, eject_disc);
     gtk_widget_class_install_action(widget, "win.screenshot", NULL, screenshot);
     gtk_widget_class_install_action(widget, "win.copy-screenshot", NULL, copy_screenshot);

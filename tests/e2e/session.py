@@ -145,14 +145,15 @@ def clipboard(g):
 
 
 def many_owners(g):
-    """Copies on either side at random; then the last one counts on both."""
-    for n in range(200):
-        if random.random() < 0.5:
-            g.ctl("clipboard", "set", g.name, data=b"host %d" % n)
-        else:
-            g.serial.stdin.write(b"su user -c 'echo guest | DISPLAY=:0 setsid xclip -selection "
-                                 b"clipboard -i' >/dev/null 2>&1\n")
-            g.serial.stdin.flush()
+    """Copies on both sides, at random times; then the last one counts on both."""
+    g.do("cat >/tmp/owners <<'END'\nexport DISPLAY=:0\nfor i in $(seq 100); do\n"
+         "echo guest $i | setsid xclip -selection clipboard -i\nsleep 0.$((RANDOM % 4))\ndone\nEND\n"
+         "chmod +r /tmp/owners")
+    g.serial.stdin.write(b"su user -c 'bash /tmp/owners' >/dev/null 2>&1\n")
+    g.serial.stdin.flush()
+    for n in range(100):
+        g.ctl("clipboard", "set", g.name, data=b"host %d" % n)
+        time.sleep(random.random() * 0.4)
     g.do("true", 300)
     check("after 200 changes of owner the host's text is in the guest", to_guest(g, b"the last"))
     path = put_file(g, "last", b"the very last")

@@ -1,0 +1,34 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Installs Vireo's agent into this system: sudo sh install.sh
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+[ "$(id -u)" = 0 ] || { echo "Run it as root: sudo sh $0" >&2; exit 1; }
+[ -d /run/systemd/system ] || { echo "This system does not run systemd; the agent needs it." >&2; exit 1; }
+
+if command -v apt-get >/dev/null && command -v dpkg >/dev/null; then # Debian, Ubuntu, Mint
+    apt-get install -y "$here/vireo-agent.deb" spice-vdagent ||
+        dpkg -i "$here/vireo-agent.deb" # without a network: what it needs is often there
+else
+    if command -v dnf >/dev/null; then # Fedora and its kin
+        dnf install -y spice-vdagent pulseaudio-libs systemd-libs ||
+            echo "spice-vdagent could not be installed; without it there is no clipboard." >&2
+    elif command -v pacman >/dev/null; then # Arch and its kin
+        pacman -S --needed --noconfirm spice-vdagent libpulse ||
+            echo "spice-vdagent could not be installed; without it there is no clipboard." >&2
+    fi
+    # /lib is a link to /usr/lib there, and must stay one.
+    work=$(mktemp -d)
+    tar -C "$work" -xzf "$here/vireo-agent.tar.gz"
+    cp "$work"/usr/sbin/vireo-agent /usr/sbin/
+    cp "$work"/usr/bin/vireo-agent-session /usr/bin/
+    cp "$work"/lib/systemd/system/vireo-agent.service /etc/systemd/system/
+    mkdir -p /etc/systemd/user
+    cp "$work"/usr/lib/systemd/user/vireo-agent-session.service /etc/systemd/user/
+    rm -rf "$work"
+    command -v restorecon >/dev/null && restorecon /usr/sbin/vireo-agent /usr/bin/vireo-agent-session || true
+    systemctl daemon-reload
+    systemctl --global enable vireo-agent-session.service
+    systemctl enable --now vireo-agent.service
+fi
+echo "Vireo's agent is installed. Log in to the desktop again, and the enhanced session is there."
