@@ -480,6 +480,29 @@ static void drop_pages(uint8_t *host, size_t len)
     madvise(host, len, MADV_HUGEPAGE);
 }
 
+bool hv_memory_map_file(struct hv_memory *m, uint64_t gpa, uint64_t len, int fd, uint64_t offset,
+                        err *e)
+{
+    struct hv_span s;
+    struct stat st;
+    if (fstat(fd, &st) != 0)
+        return err_errno(e, errno, "reading the memory file");
+    if (!range_within(offset, len, (uint64_t)st.st_size)) /* touching it would kill us */
+        return err_set(e, ERR_CORRUPT, "the memory file is too short: it has %lld bytes",
+                       (long long)st.st_size);
+    if (gpa % HV_PAGE_SIZE || len % HV_PAGE_SIZE || !len ||
+        !hv_memory_acquire(m, gpa, len, true, &s))
+        return err_set(e, ERR_CORRUPT, "the memory file has 0x%llx bytes at 0x%llx, which is no RAM",
+                       (unsigned long long)len, (unsigned long long)gpa);
+    bool ok = s.region->kind == HV_REGION_RAM &&
+              mmap(s.ptr, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, fd,
+                   (off_t)offset) != MAP_FAILED;
+    if (!ok)
+        err_errno(e, errno, "mapping saved memory");
+    hv_memory_release(&s);
+    return ok;
+}
+
 bool hv_memory_discard(struct hv_memory *m, uint64_t gpa, uint64_t len)
 {
     const uint64_t start = gpa, total = len;

@@ -46,6 +46,11 @@ struct hv_region *hv_memory_add_ram(struct hv_memory *m, uint64_t gpa, uint64_t 
  * fd. */
 struct hv_region *hv_memory_add_ram_file(struct hv_memory *m, uint64_t gpa, uint64_t size, int fd,
                                          uint64_t offset, err *e);
+/* Puts a private mapping of the file in place of the RAM at [gpa, gpa + len), which lies within one
+ * region: from now on its contents are the file's, loaded lazily. Before the processors have run.
+ * Borrows fd. */
+bool hv_memory_map_file(struct hv_memory *m, uint64_t gpa, uint64_t len, int fd, uint64_t offset,
+                        err *e);
 /* Read-only to the guest; copies `len` bytes to the start, the rest is zero. */
 struct hv_region *hv_memory_add_rom(struct hv_memory *m, uint64_t gpa, uint64_t size,
                                     const void *data, size_t len, err *e);

@@ -125,6 +125,10 @@ static const struct field fields[] = {
     FLAG("remote", "vnc", vnc, 0, LIVE, "VNC server"),
     NUM("remote", "vnc-port", vnc_port, 0, 65535, 0, LIVE, "TCP port, 0: a Unix socket"),
     TEXT("remote", "listen", remote_listen, 255, LIVE, "address; none: this computer alone"),
+
+    {"state", "saved", T_GUID, AT(saved), 0, 0, 0, NULL, 0, "the saved state that is resumed"},
+    {"state", "checkpoint", T_GUID, AT(checkpoint), 0, 0, 0, NULL, 0, "the present's checkpoint"},
+    {"state", "pending", T_GUID, AT(pending), 0, 0, 0, NULL, 0, "the checkpoint being made"},
 };
 
 #undef AT
@@ -688,7 +692,7 @@ static bool find_place(struct vm_config *c, const char *key, bool add, struct pl
 bool vm_config_set(struct vm_config *c, const char *key, const char *value, err *e)
 {
     struct place p;
-    if (!strcmp(key, "machine.id") || !strcmp(key, "machine.created"))
+    if (!strcmp(key, "machine.id") || !strcmp(key, "machine.created") || !strncmp(key, "state.", 6))
         return err_set(e, ERR_DENIED, "%s is not for changing", key);
     return find_place(c, key, true, &p, e) && field_parse(p.field, p.base, value, e);
 }

@@ -113,6 +113,11 @@ struct vm_config {
     char *remote_listen; /* address or socket path; NULL: a socket in the runtime folder */
     uint32_t spice_port, vnc_port;
 
+    /* Kept by core/machine/checkpoint.h; vm_config_set refuses them. Zero: none. */
+    struct guid saved;      /* the state that Start resumes: a saved one's or a checkpoint's */
+    struct guid checkpoint; /* the checkpoint that the present goes on from */
+    struct guid pending;    /* the checkpoint being made: it counts when it is complete */
+
     struct vm_disk disks[VM_MAX_DISKS];
     uint32_t n_disks;
     struct vm_adapter adapters[VM_MAX_ADAPTERS];

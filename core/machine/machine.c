@@ -10,6 +10,7 @@
 
 #include "core/base/bytes.h"
 #include "core/base/log.h"
+#include "core/chipset/layout.h"
 #include "core/machine/machine-int.h"
 
 const char *machine_end_name(enum machine_end end)
@@ -303,6 +304,32 @@ bool machine_save(struct machine *m, struct state_writer *w, err *e)
 bool machine_restore(struct machine *m, const struct state_reader *r, err *e)
 {
     return call(&(struct call){.m = m, .r = r, .e = e}, do_restore);
+}
+
+static void do_is_paused(void *ctx)
+{
+    struct call *c = ctx;
+    c->ok = c->m->state == MACHINE_PAUSED;
+}
+bool machine_is_paused(struct machine *m)
+{
+    return call(&(struct call){.m = m}, do_is_paused);
+}
+
+static void do_generation(void *ctx)
+{
+    struct call *c = ctx;
+    struct guid g;
+    guid_random(&g);
+    c->ok = hv_memory_write(hv_partition_memory(c->m->partition), LAYOUT_GENERATION, g.b,
+                            sizeof g.b) ||
+            err_set(c->e, ERR_INVALID, "The machine has too little memory");
+    if (c->ok)
+        pm_raise_gpe(c->m->pm, PM_GPE_GENERATION);
+}
+bool machine_new_generation(struct machine *m, err *e)
+{
+    return call(&(struct call){.m = m, .e = e}, do_generation);
 }
 
 bool machine_add_device(struct machine *m, struct device d, err *e)

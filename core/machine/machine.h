@@ -109,6 +109,11 @@ void machine_serial_ready(struct machine *m, unsigned port);
 bool machine_save(struct machine *m, struct state_writer *w, err *e);
 bool machine_restore(struct machine *m, const struct state_reader *r, err *e);
 
+bool machine_is_paused(struct machine *m);
+/* A restored machine is a copy of the past: a new generation id, of which the guest is told when it
+ * runs. Not running. */
+bool machine_new_generation(struct machine *m, err *e);
+
 struct machine_stats {
     struct hv_vp_stats vp; /* sums over all processors */
     uint64_t resets;

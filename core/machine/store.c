@@ -375,6 +375,79 @@ bool store_update(const struct store *s, const struct guid *id,
            err_prefix(e, "The settings of \"%s\" were not saved", c->name);
 }
 
+/* ---- by path ---- */
+
+struct store_change {
+    int folder; /* holds the configuration lock */
+};
+#define CHANGE_NAME ".machine.ini.next"
+
+static int open_at(const char *folder, err *e)
+{
+    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        err_errno(e, errno, "The machine's folder %s cannot be opened", folder);
+    return fd;
+}
+
+struct vm_config *store_load_at(const char *folder, err *e)
+{
+    AUTO(fd) fd = open_at(folder, e);
+    return fd < 0 ? NULL : read_config(fd, e);
+}
+
+struct store_change *store_change_begin(const char *folder,
+                                        bool (*fn)(void *ctx, struct vm_config *c, err *e),
+                                        void *ctx, err *e)
+{
+    AUTO(fd) fd = open_at(folder, e);
+    if (fd < 0)
+        return NULL;
+    while (flock(fd, LOCK_EX) != 0)
+        if (errno != EINTR) {
+            err_errno(e, errno, "The configuration cannot be locked");
+            return NULL;
+        }
+    AUTO(vm_config) c = read_config(fd, e);
+    AUTO(str) text = c && fn(ctx, c, e) && vm_config_check(c, e) ? vm_config_format(c, e) : NULL;
+    struct store_change *ch = text ? malloc(sizeof *ch) : NULL;
+    if (text && !ch)
+        no_memory(e);
+    if (!ch || !storefs_write(fd, CHANGE_NAME, text, strlen(text), e)) {
+        free(ch);
+        return NULL;
+    }
+    ch->folder = TAKE_FD(fd);
+    return ch;
+}
+
+bool store_change_commit(struct store_change *ch, err *e)
+{
+    bool ok = renameat(ch->folder, CHANGE_NAME, ch->folder, STORE_CONFIG_NAME) == 0 &&
+              fsync(ch->folder) == 0;
+    if (!ok)
+        err_errno(e, errno, "The machine's configuration cannot be written");
+    close(ch->folder);
+    free(ch);
+    return ok;
+}
+
+void store_change_abort(struct store_change *ch)
+{
+    if (!ch)
+        return;
+    unlinkat(ch->folder, CHANGE_NAME, 0);
+    close(ch->folder);
+    free(ch);
+}
+
+bool store_update_at(const char *folder, bool (*fn)(void *ctx, struct vm_config *c, err *e),
+                     void *ctx, err *e)
+{
+    struct store_change *ch = store_change_begin(folder, fn, ctx, e);
+    return ch && store_change_commit(ch, e);
+}
+
 static bool set_name(void *ctx, struct vm_config *c, err *e)
 {
     return vm_config_set(c, "machine.name", ctx, e);
@@ -409,6 +482,12 @@ int store_lock(const struct store *s, const struct guid *id, err *e)
     guid_format(id, name);
     AUTO(fd) folder = open_folder(s, name, e);
     return folder < 0 ? -1 : lock_in(folder, e);
+}
+
+int store_lock_at(const char *folder, err *e)
+{
+    AUTO(fd) fd = open_at(folder, e);
+    return fd < 0 ? -1 : lock_in(fd, e);
 }
 
 bool store_is_locked(const struct store *s, const struct guid *id)

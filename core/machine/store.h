@@ -85,6 +85,21 @@ bool store_delete(const struct store *s, const char *folder, unsigned flags, err
 /* Registers a machine's folder that is elsewhere, by a link. */
 bool store_register(const struct store *s, const char *path, struct guid *out, err *e);
 
+/* ---- a machine's folder by its path: for those who know no store (the worker) ---- */
+
+struct vm_config *store_load_at(const char *folder, err *e);
+bool store_update_at(const char *folder, bool (*fn)(void *ctx, struct vm_config *c, err *e),
+                     void *ctx, err *e);
+/* The same in two steps: after begin the new configuration is on disk under another name, the
+ * folder's lock held; commit is one rename, abort forgets it. Either frees. */
+struct store_change;
+struct store_change *store_change_begin(const char *folder,
+                                        bool (*fn)(void *ctx, struct vm_config *c, err *e),
+                                        void *ctx, err *e);
+bool store_change_commit(struct store_change *ch, err *e);
+void store_change_abort(struct store_change *ch); /* NULL is allowed */
+int store_lock_at(const char *folder, err *e);
+
 /* ---- the run lock ---- */
 
 /* The descriptor holds the lock until it is closed; -1: ERR_BUSY while another holds it. */

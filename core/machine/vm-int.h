@@ -43,6 +43,7 @@ struct vm {
     const struct vm_ops *ops;
     void *ctx;
     uint64_t ram;
+    uint64_t hot_add_base; /* where memory is added */
     unsigned vps;
 
     /* the bus and what is on it, as one device of the machine */

@@ -39,10 +39,11 @@ bool vm_guest_make(struct vm *v, const struct vm_config *c, err *e)
 {
     uint64_t end = GIB(4); /* added memory lies above the holes */
     hv_memory_each(hv_partition_memory(machine_partition(v->machine)), highest, &end);
+    v->hot_add_base = align_up(end, HOT_ADD_BLOCK);
     struct balloon_params p = {
         .bus = v->bus,
         .max_bytes = c->memory_dynamic && !c->hibernation ? MIB(MAX(c->memory_max, c->memory)) : 0,
-        .hot_add_base = align_up(end, HOT_ADD_BLOCK),
+        .hot_add_base = v->hot_add_base,
         .add_ram = add_ram,
         .changed = on_memory,
         .ctx = v,
