@@ -102,6 +102,11 @@ int cli_usb(int argc, char **argv);
 int cli_gallery(int argc, char **argv);
 int cli_events(int argc, char **argv);
 int cli_media(int argc, char **argv);
+/* checkpoint.c */
+int cli_save(int argc, char **argv);
+int cli_stop(int argc, char **argv);
+int cli_status(int argc, char **argv);
+int cli_checkpoint(int argc, char **argv);
 /* screen.c */
 int cli_screenshot(int argc, char **argv);
 int cli_type(int argc, char **argv);

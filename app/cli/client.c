@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -131,6 +132,57 @@ struct client *client_connect(const char *name_or_id)
         cli_fail(&e);
     }
     return c;
+}
+
+struct client *client_find(const struct guid *id)
+{
+    char text[GUID_STR_LEN + 1];
+    guid_format(id, text);
+    return try_connect(text, NULL);
+}
+
+/* ---- long calls ---- */
+
+struct waiting {
+    GMainLoop *loop;
+    GVariant *result;
+    GError *error;
+    bool line; /* the terminal's line is not ended */
+};
+
+static void on_progress(VireoMachine1 *m, const char *operation, const char *text, double fraction,
+                        gboolean done, const char *error, gpointer data)
+{
+    struct waiting *w = data;
+    if (!isatty(2) || done)
+        return;
+    fprintf(stderr, "\r%s: %3.0f %%", text, fraction * 100);
+    w->line = true;
+}
+
+static void on_answer(GObject *source, GAsyncResult *result, gpointer data)
+{
+    struct waiting *w = data;
+    w->result = g_dbus_proxy_call_finish(G_DBUS_PROXY(source), result, &w->error);
+    g_main_loop_quit(w->loop);
+}
+
+GVariant *client_call(struct client *c, const char *method, GVariant *parameters)
+{
+    struct waiting w = {.loop = g_main_loop_new(NULL, FALSE)};
+    gulong id = g_signal_connect(c->machine, "progress", G_CALLBACK(on_progress), &w);
+    g_dbus_proxy_call(G_DBUS_PROXY(c->machine), method, parameters, G_DBUS_CALL_FLAGS_NONE,
+                      G_MAXINT, NULL, on_answer, &w);
+    g_main_loop_run(w.loop);
+    g_main_loop_unref(w.loop);
+    g_signal_handler_disconnect(c->machine, id);
+    if (w.line)
+        fputc('\n', stderr);
+    if (!w.result) {
+        client_fail(w.error);
+        g_error_free(w.error);
+    }
+    return w.result;
 }
 
 /* ---- starting ---- */

@@ -26,6 +26,11 @@ AUTO_DEFINE(client, struct client *, client_close)
 void client_set_runtime(const char *path);
 /* A machine that runs, by name or id; NULL with the message out. */
 struct client *client_connect(const char *name_or_id);
+/* The same without a message where the machine does not run. */
+struct client *client_find(const struct guid *id);
+/* A method of org.vireo.Machine1, its progress on the terminal meanwhile. Takes a floating
+ * `parameters`; NULL with the message out. */
+GVariant *client_call(struct client *c, const char *method, GVariant *parameters);
 /* A new worker (in state "new"); `folder` may be NULL: then what it says goes to standard error,
  * or, quiet, nowhere but into the message if it does not start. */
 struct client *client_launch(const char *id, const char *folder, bool quiet);

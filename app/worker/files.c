@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* The worker's only way to a file: descriptors that a client handed over, by name. */
+/* The worker's only way to a file: what lies in the machine's own folder (the present folder), and
+ * descriptors that a client handed over, by name. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -13,6 +14,7 @@
 struct worker_files {
     GMutex lock;
     GHashTable *fds; /* name -> descriptor + 1 */
+    char *folder;    /* or NULL */
 };
 
 static void close_entry(gpointer value)
@@ -28,10 +30,16 @@ struct worker_files *worker_files_new(void)
     return f;
 }
 
+void worker_files_set_folder(struct worker_files *f, const char *folder)
+{
+    f->folder = g_strdup(folder);
+}
+
 void worker_files_free(struct worker_files *f)
 {
     g_hash_table_unref(f->fds);
     g_mutex_clear(&f->lock);
+    g_free(f->folder);
     g_free(f);
 }
 
@@ -91,11 +99,36 @@ static int find(struct worker_files *f, const char *path, const char *referrer, 
     return -1;
 }
 
+/* What is in the machine's folder needs no handing over: layers that checkpoints made, and parents
+ * that are to be written when layers are merged. */
+static int open_own(struct worker_files *f, const char *path, const char *referrer, unsigned flags,
+                    char **resolved)
+{
+    const char *slash = referrer ? strrchr(referrer, '/') : NULL;
+    g_autofree char *name =
+        slash && path[0] != '/'
+            ? g_strdup_printf("%.*s/%s", (int)(slash - referrer), referrer, path)
+            : g_strdup(path);
+    struct stat st;
+    if (!f->folder ||
+        (name[0] == '/' && (!g_str_has_prefix(name, f->folder) || name[strlen(f->folder)] != '/')))
+        return -1;
+    AUTO(fd)
+    fd = open(name, (flags & DISK_OPEN_READ_ONLY ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK |
+                        O_NOCTTY);
+    if (fd < 0 || fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || !(*resolved = strdup(name)))
+        return -1;
+    return TAKE_FD(fd);
+}
+
 /* A descriptor with a file position and locks of its own where /proc allows it. */
 static int open_file(void *ctx, const char *path, const char *referrer, unsigned flags,
                      char **resolved, err *e)
 {
     struct worker_files *f = ctx;
+    int mine = open_own(f, path, referrer, flags, resolved);
+    if (mine >= 0)
+        return mine;
     g_mutex_lock(&f->lock);
     int fd = find(f, path, referrer, resolved);
     int own = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0);

@@ -26,7 +26,7 @@ struct job {
     char *text, *text2;
     int fd, kind;
     uint32_t number;
-    bool flag, flag2;
+    bool flag, flag2, ends; /* ends: the worker is of no use if it fails */
     struct vm_disk_request disk;
     struct vm_adapter_settings adapter;
     uint8_t mac[6];
@@ -41,11 +41,22 @@ static void job_free(struct job *j)
     g_free(j);
 }
 
+/* A worker whose machine cannot be made is of no use: it goes. */
+static gboolean start_failed(struct worker *w, GDBusMethodInvocation *call, const err *e)
+{
+    g_autofree char *text = g_utf8_make_valid(e->text, -1);
+    worker_fail(call, e);
+    worker_end(w, "off", text);
+    return TRUE;
+}
+
 static gboolean job_finish(gpointer data)
 {
     struct job *j = data;
     j->w->busy--;
-    if (!j->ok)
+    if (!j->ok && j->ends)
+        start_failed(j->w, j->call, &j->error);
+    else if (!j->ok)
         worker_fail(j->call, &j->error);
     else if (j->done)
         j->done(j);
@@ -258,29 +269,22 @@ static gboolean on_configure(VireoMachine1 *m, GDBusMethodInvocation *call, GUni
 
 static bool run_start(struct job *j, err *e)
 {
-    return vm_start(j->w->vm, e);
+    gboolean resumed = FALSE;
+    bool ok = worker_begin(j->w, j->flag2, j->flag, &resumed, e);
+    j->kind = resumed;
+    return ok;
 }
 
 static void start_done(struct job *j)
 {
     struct worker *w = j->w;
-    if (j->flag)
-        vm_pause(w->vm);
     vireo_machine1_set_started_at(w->machine, g_get_real_time());
     if (!w->ended)
         worker_set_state(w, j->flag ? "paused" : "running", "");
     log_line(LOG_INFO, "machine", "started on the %s backend",
              vireo_machine1_get_backend(w->machine));
     vireo_machine1_complete_start(w->machine, j->call, NULL);
-}
-
-/* A worker whose machine cannot be made is of no use: it goes. */
-static gboolean start_failed(struct worker *w, GDBusMethodInvocation *call, const err *e)
-{
-    g_autofree char *text = g_utf8_make_valid(e->text, -1);
-    worker_fail(call, e);
-    worker_end(w, "off", text);
-    return TRUE;
+    worker_started(w, j->kind);
 }
 
 static gboolean uses_nat(const struct vm_config *c)
@@ -303,9 +307,9 @@ static bool enter_sandbox(struct worker *w, err *e)
 static gboolean on_start(VireoMachine1 *m, GDBusMethodInvocation *call, GUnixFDList *fds,
                          GVariant *files, GVariant *options, struct worker *w)
 {
-    static const char *const known[] = {"paused", NULL};
+    static const char *const known[] = {"paused", "discard", NULL};
     err e = ERR_INIT;
-    gboolean paused = FALSE;
+    gboolean paused = FALSE, discard = FALSE;
     if (!w->config || !worker_is(w, "off") || w->ended)
         return fail(call, ERR_STATE,
                     w->config ? "The machine was started already."
@@ -313,6 +317,7 @@ static gboolean on_start(VireoMachine1 *m, GDBusMethodInvocation *call, GUnixFDL
     if (!keys_known(options, known, call))
         return TRUE;
     g_variant_lookup(options, "paused", "b", &paused);
+    g_variant_lookup(options, "discard", "b", &discard);
     worker_set_state(w, "starting", "");
     if (!worker_files_add(w->files, files, fds, &e) || !worker_make_vm(w, &e) ||
         !enter_sandbox(w, &e))
@@ -320,6 +325,8 @@ static gboolean on_start(VireoMachine1 *m, GDBusMethodInvocation *call, GUnixFDL
     struct job *j = job_new(w, call);
     j->done = start_done;
     j->flag = paused;
+    j->flag2 = discard;
+    j->ends = TRUE;
     return job_start(j, run_start);
 }
 
@@ -830,6 +837,7 @@ void worker_export_machine(struct worker *w)
     };
     w->machine = vireo_machine1_skeleton_new();
     set_first_values(w);
+    worker_export_checkpoints(w);
     for (size_t i = 0; i < G_N_ELEMENTS(handlers); i++)
         g_signal_connect(w->machine, handlers[i].signal, handlers[i].fn, w);
 }

@@ -63,6 +63,15 @@ static int make_folders(struct worker *w)
         return complain(w->runtime, g_strerror(errno));
     if (!private_folder(w->switches))
         return complain(w->switches, g_strerror(errno));
+    /* Names in the configuration are relative to the machine's folder. */
+    char *real = w->folder ? realpath(w->folder, NULL) : NULL;
+    if (w->folder && (!real || chdir(real) != 0))
+        return complain(w->folder, g_strerror(errno));
+    if (real) {
+        g_free(w->folder);
+        w->folder = g_strdup(real);
+        free(real);
+    }
     return 0;
 }
 
@@ -138,14 +147,21 @@ static int serve(struct worker *w)
     return 0;
 }
 
+void worker_hide(struct worker *w)
+{
+    g_autofree char *path = g_build_filename(w->runtime, "bus", NULL);
+    if (w->lock < 0)
+        return;
+    g_unlink(path);
+    close(w->lock);
+    w->lock = -1;
+}
+
 /* ---- signals ---- */
 
 static gboolean on_term(gpointer data)
 {
-    struct worker *w = data;
-    if (w->vm && !w->ended)
-        vm_power_off(w->vm);
-    worker_end(w, "off", "The machine was turned off because its session ended.");
+    worker_leave(data);
     return G_SOURCE_CONTINUE;
 }
 
@@ -194,10 +210,9 @@ static void clean_up(struct worker *w)
     g_dbus_server_stop(w->server);
     for (guint i = 0; i < w->connections->len; i++)
         g_dbus_connection_flush_sync(g_ptr_array_index(w->connections, i), NULL, NULL);
-    g_autofree char *path = g_build_filename(w->runtime, "bus", NULL);
-    g_unlink(path);
     vm_free(w->vm);
     w->vm = NULL;
+    worker_hide(w);
     worker_session_free(w->session);
     worker_serial_free(w->serial);
     worker_files_free(w->files);
@@ -219,7 +234,7 @@ static void limits(void)
 
 int main(int argc, char **argv)
 {
-    struct worker w = {.lock = -1};
+    struct worker w = {.lock = -1, .inhibitor = -1};
     if (!parse(&w, argc, argv))
         return 1;
     limits();
@@ -228,6 +243,7 @@ int main(int argc, char **argv)
     worker_files_add_own(w.files, VM_FIRMWARE_VGA);
     if (make_folders(&w) || take_lock(&w) || enter_sandbox(&w))
         return 1;
+    worker_files_set_folder(w.files, w.folder);
     w.loop = g_main_loop_new(NULL, FALSE);
     w.connections = g_ptr_array_new_with_free_func(g_object_unref);
     w.viewers = g_ptr_array_new();
@@ -237,6 +253,8 @@ int main(int argc, char **argv)
     worker_export_console(&w);
     worker_log_start(&w);
     watch_signals(&w);
+    if (w.folder)
+        worker_inhibit(&w);
     if (serve(&w))
         return 1;
     g_main_loop_run(w.loop);

@@ -50,11 +50,22 @@ struct worker {
     struct vm_extra extra;
     guint self_restore;     /* seconds; 0: never */
     GDBusConnection *owner; /* the machine goes with this connection; NULL: it outlives all */
-    guint busy;             /* calls in other threads */
+    guint busy;          /* calls in other threads */
+    gboolean saving;     /* a state, a checkpoint or a merge is under way: one at a time */
+    gboolean sweep;      /* look for layers to merge when that is over */
+    gboolean was_paused; /* before it was saved */
+    gboolean leaving;    /* the session ends: save (or what is set) when that is over */
+    gint cancel;         /* atomic: Cancel was called for it */
+    char *operation;     /* its name in Progress */
+    int inhibitor;       /* holds the computer's end back while we save; -1: none */
     gboolean ended, stopping;
     int status;   /* exit */
     gint changes; /* atomic: what the I/O thread said has changed */
 };
+
+/* main.c: another worker may take the machine over: nobody finds this one's socket any more, and
+ * its lock is free. */
+void worker_hide(struct worker *w);
 
 /* worker.c */
 void worker_set_state(struct worker *w, const char *state, const char *reason);
@@ -74,6 +85,25 @@ GVariant *worker_disks(struct worker *w);
 GVariant *worker_adapters(struct worker *w);
 GVariant *worker_facts(struct worker *w);
 
+/* checkpoints.c: saved states and checkpoints */
+void worker_export_checkpoints(struct worker *w);
+void worker_refresh_checkpoints(struct worker *w);
+/* In a thread: boots, or resumes what was saved. */
+bool worker_begin(struct worker *w, gboolean discard, gboolean paused, gboolean *resumed, err *e);
+/* The machine runs: an automatic checkpoint, and merging what an earlier run left. */
+void worker_started(struct worker *w, gboolean resumed);
+/* The session ends: what the machine's settings say. */
+void worker_leave(struct worker *w);
+
+/* inhibit.c: before the system calls are shut. */
+void worker_inhibit(struct worker *w);
+
+/* job.c: `run` in a thread of GIO's pool, then `done` on the main thread. Takes `data`. */
+typedef bool worker_run_fn(struct worker *w, gpointer data, err *e);
+typedef void worker_done_fn(struct worker *w, gpointer data,
+                            const err *e); /* e NULL: it succeeded */
+void worker_run(struct worker *w, worker_run_fn *run, worker_done_fn *done, gpointer data);
+
 /* info.c: the live view; NULL with *e: no such topic. Floating. */
 GVariant *worker_info(struct worker *w, const char *topic, err *e);
 
@@ -89,6 +119,8 @@ void worker_console_gone(struct worker *w);  /* it is about to go */
 struct worker_files *worker_files_new(void);
 /* Opens a file of the system by itself, before the sandbox closes; no error if it is not there. */
 void worker_files_add_own(struct worker_files *f, const char *path);
+/* The machine's folder, which is the present one: what lies in it is opened by path. */
+void worker_files_set_folder(struct worker_files *f, const char *folder);
 void worker_files_free(struct worker_files *f);
 /* `files` is a(sh). False: a damaged list. */
 gboolean worker_files_add(struct worker_files *f, GVariant *files, GUnixFDList *fds, err *e);

@@ -367,11 +367,10 @@ struct applying {
 /* The hardware is the checkpoint's; name, notes and what happens by itself stay the machine's. */
 static bool set_applied(void *ctx, struct vm_config *c, err *e)
 {
-    static const char *const kept[] = {"machine.name",         "machine.notes",
-                                       "automatic.start",      "automatic.start-delay",
-                                       "automatic.stop",       "checkpoints.type",
-                                       "checkpoints.fallback", "checkpoints.automatic",
-                                       "processor.accel"};
+    static const char *const kept[] = {
+        "machine.name",          "machine.notes",         "automatic.start",
+        "automatic.start-delay", "automatic.stop",        "checkpoints.type",
+        "checkpoints.fallback",  "checkpoints.automatic", "processor.accel"};
     const struct applying *a = ctx;
     struct vm_config *to = vm_config_copy(a->then, e);
     bool ok = to != NULL;

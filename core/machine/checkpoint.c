@@ -143,8 +143,8 @@ bool checkpoint_parse(const char *text, size_t len, struct checkpoint *c, err *e
     bool ok = (kind && checkpoint_kind_parse(kind, &c->kind)) || bad("its kind", e);
     ok = ok && ((get_id(k, "id", &c->id) && !guid_is_zero(&c->id)) || bad("its id", e));
     ok = ok && (get_id(k, "parent", &c->parent) || bad("its parent", e));
-    ok = ok && ((get_text(k, "name", CHECKPOINT_MAX_NAME, &c->name) && c->name) ||
-                bad("its name", e));
+    ok = ok &&
+         ((get_text(k, "name", CHECKPOINT_MAX_NAME, &c->name) && c->name) || bad("its name", e));
     ok = ok && (get_text(k, "notes", CHECKPOINT_MAX_NOTES, &c->notes) || bad("its notes", e));
     c->created = created ? strtoll(created, NULL, 10) : 0;
     c->memory = get_flag(k, "memory");
@@ -363,8 +363,7 @@ bool checkpoint_tree_load(const char *folder, struct checkpoint_tree *out, err *
         checkpoint_resolve_id(list, n, &out->current);
     }
     for (size_t i = 0; i < n; i++)
-        if (!ok || list[i].deleted ||
-            (!list[i].complete && !guid_equal(&list[i].id, &c->pending)))
+        if (!ok || list[i].deleted || (!list[i].complete && !guid_equal(&list[i].id, &c->pending)))
             checkpoint_clear(&list[i]);
         else
             list[out->n++] = list[i];

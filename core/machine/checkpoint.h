@@ -121,6 +121,10 @@ bool checkpoint_sweep(const char *folder, const struct guid *keep, struct checkp
 void checkpoint_plan_clear(struct checkpoint_plan *p);
 /* After `upper` was merged into `lower`: who named `upper` now names `lower`, and `upper` goes. */
 bool checkpoint_merged(const char *folder, const struct checkpoint_merge *m, err *e);
+/* Merges two layers that are in no running machine's chain, and all that follows. */
+bool checkpoint_merge_one(const char *folder, const struct checkpoint_merge *m,
+                          bool (*progress)(void *ctx, const char *file, double fraction), void *ctx,
+                          err *e);
 /* Merges all that can be while the machine is off. `progress` may be NULL; false cancels. */
 bool checkpoint_merge_off(const char *folder,
                           bool (*progress)(void *ctx, const char *file, double fraction), void *ctx,

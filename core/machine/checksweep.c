@@ -237,9 +237,8 @@ static size_t find_layer(const struct sweep *s, const char *path)
 
 static size_t add_layer(struct sweep *s, const char *path)
 {
-    struct layer *p = s->nlayers < MAX_LAYERS
-                          ? reallocarray(s->layer, s->nlayers + 1, sizeof *p)
-                          : NULL;
+    struct layer *p =
+        s->nlayers < MAX_LAYERS ? reallocarray(s->layer, s->nlayers + 1, sizeof *p) : NULL;
     if (!p)
         return SIZE_MAX;
     s->layer = p;
@@ -252,6 +251,11 @@ static bool parent_of(struct sweep *s, const char *path, char **out, err *e)
 {
     struct disk_description d = {0};
     *out = NULL;
+    /* What the worker cannot open lies outside of the folder: below all that are ours. */
+    if (access(path, R_OK) != 0 && (errno == EACCES || errno == EPERM) && !in_folder(s, path))
+        return true;
+    if (!in_folder(s, path) && s->sandboxed)
+        return true;
     if (!disk_describe(path, s->loop, &d, e))
         return false;
     bool ok = d.info.type != DISK_DIFFERENCING || (d.parent_path && !d.chain_broken);
@@ -456,16 +460,15 @@ static bool retarget(void *ctx, struct vm_config *c, err *e)
 
 static bool retarget_configs(struct retarget *r, err *e)
 {
-    struct checkpoint *list;
-    size_t n;
-    bool ok = store_update_at(r->folder, retarget, r, e) &&
-              checkpoint_read_all(r->folder, &list, &n, e);
+    struct checkpoint *list = NULL;
+    size_t n = 0;
+    bool ok =
+        store_update_at(r->folder, retarget, r, e) && checkpoint_read_all(r->folder, &list, &n, e);
     for (size_t i = 0; ok && i < n; i++)
         ok = checkpoint_update_config(r->folder, &list[i].id, retarget, r, e);
-    for (size_t i = 0; ok && i < n; i++)
+    for (size_t i = 0; i < n; i++)
         checkpoint_clear(&list[i]);
-    if (ok)
-        free(list);
+    free(list);
     return ok;
 }
 
@@ -517,9 +520,9 @@ static bool tell(void *ctx, uint64_t done, uint64_t total)
     return !t->fn || t->fn(t->ctx, t->file, total ? (double)done / (double)total : 0);
 }
 
-static bool merge_one(const char *folder, const struct checkpoint_merge *m,
-                      bool (*progress)(void *ctx, const char *file, double fraction), void *ctx,
-                      err *e)
+bool checkpoint_merge_one(const char *folder, const struct checkpoint_merge *m,
+                          bool (*progress)(void *ctx, const char *file, double fraction), void *ctx,
+                          err *e)
 {
     struct telling t = {progress, ctx, m->upper};
     struct disk_progress p = {tell, &t};
@@ -539,7 +542,7 @@ bool checkpoint_merge_off(const char *folder,
         if (!checkpoint_sweep(folder, NULL, &plan, e))
             return false;
         bool more = plan.n > 0;
-        bool ok = !more || merge_one(folder, &plan.merges[0], progress, ctx, e);
+        bool ok = !more || checkpoint_merge_one(folder, &plan.merges[0], progress, ctx, e);
         checkpoint_plan_clear(&plan);
         if (!ok || !more)
             return ok;

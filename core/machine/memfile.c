@@ -254,8 +254,8 @@ uint64_t memfile_stored(const struct memfile *m)
 
 static const struct memfile *owner(const struct memfile *m, uint64_t page)
 {
-    while (m->below && memfile_kind(&m->chunk[page / MEMFILE_CHUNK], page % MEMFILE_CHUNK) ==
-                           MEMFILE_BELOW) {
+    while (m->below &&
+           memfile_kind(&m->chunk[page / MEMFILE_CHUNK], page % MEMFILE_CHUNK) == MEMFILE_BELOW) {
         if (page >= m->below->pages)
             break; /* added later: a hole of ours */
         m = m->below;
@@ -321,10 +321,9 @@ static bool map_run(void *ctx, uint64_t first, uint64_t count, const struct memf
         if (first < base + pages) {
             uint64_t n = MIN(count, base + pages - first);
             uint64_t gpa = r->gpa + (first - base) * MEMFILE_PAGE;
-            bool ok = count < g->least
-                          ? copy_pages(g, gpa, first, n, from, e)
-                          : hv_memory_map_file(g->mem, gpa, n * MEMFILE_PAGE, from->fd,
-                                               first * MEMFILE_PAGE, e);
+            bool ok = count < g->least ? copy_pages(g, gpa, first, n, from, e)
+                                       : hv_memory_map_file(g->mem, gpa, n * MEMFILE_PAGE, from->fd,
+                                                            first * MEMFILE_PAGE, e);
             if (!ok)
                 return false;
             first += n;

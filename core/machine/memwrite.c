@@ -74,8 +74,7 @@ static bool count_runs(void *ctx, uint64_t first, uint64_t count, const struct m
 static void take_below(struct memfile_writer *w, const struct memfile *below)
 {
     unsigned runs = 0;
-    if (!below || memfile_depth(below) + 1 >= MEMFILE_DEPTH ||
-        below->nregions > w->head.nregions ||
+    if (!below || memfile_depth(below) + 1 >= MEMFILE_DEPTH || below->nregions > w->head.nregions ||
         memcmp(below->region, w->head.region, below->nregions * sizeof below->region[0]) != 0 ||
         !memfile_each_run(below, count_runs, &runs, NULL))
         return;
@@ -282,9 +281,9 @@ void memfile_writer_free(struct memfile_writer *w)
 {
     if (!w)
         return;
-    AUTO(str) path = w->head.fd >= 0 && !w->committed
-                         ? memfile_name(w->folder, &w->head.id, ".ram", NULL)
-                         : NULL;
+    AUTO(str)
+    path = w->head.fd >= 0 && !w->committed ? memfile_name(w->folder, &w->head.id, ".ram", NULL)
+                                            : NULL;
     if (path)
         unlink(path);
     auto_close(w->head.fd);

@@ -145,8 +145,7 @@ uint8_t *thumbnail_png(struct console *c, size_t *len, err *e)
     if (fd < 0 || !s.width || !s.height || fstat(fd, &st) != 0)
         return NULL;
     uint64_t need = s.offset + (uint64_t)s.stride * s.height;
-    if (s.width > CONSOLE_MAX_WIDTH || s.height > CONSOLE_MAX_HEIGHT ||
-        need > (uint64_t)st.st_size)
+    if (s.width > CONSOLE_MAX_WIDTH || s.height > CONSOLE_MAX_HEIGHT || need > (uint64_t)st.st_size)
         return NULL;
     uint8_t *p = mmap(NULL, need, PROT_READ, MAP_SHARED, fd, 0);
     if (p == MAP_FAILED) {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* A small picture of a machine's screen, as PNG (ISO 15948; deflate's stored blocks). Any thread. */
+/* A small picture of a machine's screen, as PNG (ISO 15948; deflate's stored blocks). Any thread.
+ */
 #ifndef VIREO_MACHINE_THUMBNAIL_H
 #define VIREO_MACHINE_THUMBNAIL_H
 

@@ -570,6 +570,28 @@ bool vm_set_guest_data(struct vm *v, const char *key, const char *value, err *e)
     return ask(v, a, do_set_data, SHUTDOWN_WAIT_S, "store a value", e);
 }
 
+enum { FREEZE_LIMIT_S = 60, FREEZE_WAIT_S = 70, THAW_WAIT_S = 30 };
+
+static void do_freeze(struct vm_call *c)
+{
+    c->ok = integration_freeze(c->v->services, FREEZE_LIMIT_S, answered, c->arg, c->e);
+}
+
+bool vm_freeze(struct vm *v, err *e)
+{
+    return ask(v, answer_new(v), do_freeze, FREEZE_WAIT_S, "freeze its file systems", e);
+}
+
+static void do_thaw(struct vm_call *c)
+{
+    c->ok = integration_thaw(c->v->services, answered, c->arg, c->e);
+}
+
+bool vm_thaw(struct vm *v, err *e)
+{
+    return ask(v, answer_new(v), do_thaw, THAW_WAIT_S, "thaw its file systems", e);
+}
+
 static void do_copy(struct vm_call *c)
 {
     struct answer *a = c->arg;

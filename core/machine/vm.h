@@ -133,6 +133,9 @@ unsigned vm_list_adapters(struct vm *v, struct vm_adapter_info *out, unsigned ma
 
 /* Waits for the guest's answer, 10 s at most. */
 bool vm_shutdown(struct vm *v, enum shutdown_kind kind, bool force, err *e);
+/* The guest's file systems: frozen until thaw, or for 60 s at most. */
+bool vm_freeze(struct vm *v, err *e);
+bool vm_thaw(struct vm *v, err *e);
 enum heartbeat_state vm_heartbeat(struct vm *v);
 /* enum integration_services bits: which the machine offers, which the guest's side is there for. */
 void vm_services(struct vm *v, unsigned *offered, unsigned *ready);

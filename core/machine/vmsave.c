@@ -35,8 +35,8 @@ static bool now_disk(struct vm_config *c, const struct vm_disk_info *d, err *e)
     for (uint32_t i = 0; i < c->n_disks && !to; i++)
         if (c->disks[i].bus == VM_BUS_SCSI && c->disks[i].slot == d->lun)
             to = &c->disks[i];
-    if (!to && !(to = vm_config_add_disk(c, VM_BUS_SCSI, d->dvd ? VM_MEDIA_DVD : VM_MEDIA_DISK,
-                                         NULL, e)))
+    if (!to &&
+        !(to = vm_config_add_disk(c, VM_BUS_SCSI, d->dvd ? VM_MEDIA_DVD : VM_MEDIA_DISK, NULL, e)))
         return false;
     to->slot = d->lun;
     to->media = d->dvd ? VM_MEDIA_DVD : VM_MEDIA_DISK;
@@ -76,10 +76,10 @@ static bool now_adapter(struct vm_config *c, const struct vm_adapter_info *a, er
         return false;
     memcpy(to->mac.b, a->mac, 6);
     const char *colon = strchr(s->where, ':');
-    to->kind = !strcmp(s->where, "nat")             ? VM_SWITCH_NAT
-               : !strncmp(s->where, "private:", 8)  ? VM_SWITCH_PRIVATE
-               : !strncmp(s->where, "tap:", 4)      ? VM_SWITCH_DEVICE
-                                                    : VM_SWITCH_NONE;
+    to->kind = !strcmp(s->where, "nat")            ? VM_SWITCH_NAT
+               : !strncmp(s->where, "private:", 8) ? VM_SWITCH_PRIVATE
+               : !strncmp(s->where, "tap:", 4)     ? VM_SWITCH_DEVICE
+                                                   : VM_SWITCH_NONE;
     for (unsigned i = 0; i < s->nforwards; i++) {
         size_t n = strlen(forwards);
         char one[48];
@@ -158,9 +158,8 @@ static bool check_head(struct vm *v, const struct state_reader *r, err *e)
 static int open_states(const char *folder, err *e)
 {
     AUTO(str) path = checkpoint_states(folder, e);
-    int fd = path && storefs_make_folders(path, e)
-                 ? open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-                 : -1;
+    int fd =
+        path && storefs_make_folders(path, e) ? open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
     if (path && fd < 0)
         err_errno(e, errno, "The folder of saved states cannot be opened");
     return fd;
@@ -414,8 +413,8 @@ static bool make_leaf(struct vm_checkpointing *k, unsigned lun, struct vm_lun *l
     if (disk_layer_name(l->disk, MAX_DEPTH))
         return err_set(e, ERR_UNSUPPORTED, "%s has too many layers: delete some checkpoints",
                        l->path);
-    k->leaf[i] = (struct checkpoint_leaf){
-        VM_BUS_SCSI, lun, checkpoint_leaf_name(l->path, &k->c.id, lun, e)};
+    k->leaf[i] =
+        (struct checkpoint_leaf){VM_BUS_SCSI, lun, checkpoint_leaf_name(l->path, &k->c.id, lun, e)};
     if (!k->leaf[i].path)
         return false;
     k->nleaves++;
@@ -473,8 +472,8 @@ static void stall(struct vm_call *c)
         put_head(c->v, k->w);
         c->ok = machine_save(m, k->w, c->e);
     } else if (!was_running) {
-        c->ok = machine_is_paused(m) ||
-                err_set(c->e, ERR_STATE, "The machine does not run any more");
+        c->ok =
+            machine_is_paused(m) || err_set(c->e, ERR_STATE, "The machine does not run any more");
     }
     uint64_t t2 = clock_ns();
     if (c->ok && k->c.memory)
@@ -487,10 +486,8 @@ static void stall(struct vm_call *c)
     } else { /* half of the disks have new layers: as after a power cut, but not as a lie */
         machine_power_off(m);
     }
-    k->times = (struct vm_checkpoint_times){.stall_ns = clock_ns() - t0,
-                                            .drain_ns = t1 - t0,
-                                            .save_ns = t2 - t1,
-                                            .fork_ns = t3 - t2};
+    k->times = (struct vm_checkpoint_times){
+        .stall_ns = clock_ns() - t0, .drain_ns = t1 - t0, .save_ns = t2 - t1, .fork_ns = t3 - t2};
 }
 
 static void settle(struct vm_call *c)

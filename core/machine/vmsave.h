@@ -27,8 +27,8 @@ bool vm_save_to_disk(struct vm *v, const char *folder, const struct vm_config *b
                      const struct vm_progress *progress, err *e);
 
 /*
- * Restores a new machine (vm_new) from a state; it is then paused: vm_resume lets it go on. `fresh`:
- * the guest is told by the generation counter that it is a copy of the past.
+ * Restores a new machine (vm_new) from a state; it is then paused: vm_resume lets it go on.
+ * `fresh`: the guest is told by the generation counter that it is a copy of the past.
  */
 bool vm_load_from_disk(struct vm *v, const char *folder, const struct guid *id, bool fresh, err *e);
 
