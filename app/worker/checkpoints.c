@@ -216,7 +216,7 @@ static bool on_offline_progress(void *ctx, const char *file, double fraction)
 static bool merge(struct worker *w, const struct checkpoint_merge *m, struct pace *pace, err *e)
 {
     const struct vm_progress p = {on_progress, pace};
-    if (vm_merge_layers(w->vm, m, &p, e))
+    if (vm_merge_layers(w->vm, w->folder, m, &p, e))
         return checkpoint_merged(w->folder, m, e);
     if (e->code != ERR_NOT_FOUND)
         return false;
@@ -469,9 +469,12 @@ static gboolean depart(gpointer data)
     struct worker *w = d->w;
     if (w->busy)
         return G_SOURCE_CONTINUE;
+    worker_serial_drain(w->serial);
+    worker_serial_attach(w->serial, NULL);
     worker_console_gone(w);
     vm_free(w->vm);
     w->vm = NULL;
+    worker_files_close(w->files);
     worker_hide(w);
     worker_end(w, d->state, d->reason);
     if (d->call)

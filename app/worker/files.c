@@ -35,6 +35,13 @@ void worker_files_set_folder(struct worker_files *f, const char *folder)
     f->folder = g_strdup(folder);
 }
 
+void worker_files_close(struct worker_files *f)
+{
+    g_mutex_lock(&f->lock);
+    g_hash_table_remove_all(f->fds);
+    g_mutex_unlock(&f->lock);
+}
+
 void worker_files_free(struct worker_files *f)
 {
     g_hash_table_unref(f->fds);

@@ -152,6 +152,8 @@ void worker_hide(struct worker *w)
     g_autofree char *path = g_build_filename(w->runtime, "bus", NULL);
     if (w->lock < 0)
         return;
+    if (w->server)
+        g_dbus_server_stop(w->server); /* takes its socket away: later it would be another's */
     g_unlink(path);
     close(w->lock);
     w->lock = -1;

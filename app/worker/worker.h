@@ -121,6 +121,8 @@ struct worker_files *worker_files_new(void);
 void worker_files_add_own(struct worker_files *f, const char *path);
 /* The machine's folder, which is the present one: what lies in it is opened by path. */
 void worker_files_set_folder(struct worker_files *f, const char *folder);
+/* Lets go of all, and with them of the locks on disks. */
+void worker_files_close(struct worker_files *f);
 void worker_files_free(struct worker_files *f);
 /* `files` is a(sh). False: a damaged list. */
 gboolean worker_files_add(struct worker_files *f, GVariant *files, GUnixFDList *fds, err *e);

@@ -119,6 +119,8 @@ struct checkpoint_plan {
 bool checkpoint_sweep(const char *folder, const struct guid *keep, struct checkpoint_plan *out,
                       err *e);
 void checkpoint_plan_clear(struct checkpoint_plan *p);
+/* While or after `upper` is merged: settings that named it name `lower`, durably. */
+bool checkpoint_retarget(const char *folder, const struct checkpoint_merge *m, err *e);
 /* After `upper` was merged into `lower`: who named `upper` now names `lower`, and `upper` goes. */
 bool checkpoint_merged(const char *folder, const struct checkpoint_merge *m, err *e);
 /* Merges two layers that are in no running machine's chain, and all that follows. */

@@ -246,23 +246,47 @@ static size_t add_layer(struct sweep *s, const char *path)
     return p[s->nlayers].path ? s->nlayers++ : SIZE_MAX;
 }
 
-/* The real path of the layer below, or NULL where there is none. */
+/* The name that the file has of its parent, where that is: a worker may not open what lies outside
+ * of the folder, but it may look whether it is there. */
+static char *named_parent(const char *path, const char *parent)
+{
+    char *full = NULL;
+    const char *slash = strrchr(path, '/');
+    if (!parent)
+        return NULL;
+    if (parent[0] == '/' || !slash)
+        return realpath(parent, NULL);
+    if (asprintf(&full, "%.*s/%s", (int)(slash - path), path, parent) < 0)
+        return NULL;
+    for (char *c = full; *c; c++)
+        if (*c == '\\')
+            *c = '/';
+    char *real = realpath(full, NULL);
+    free(full);
+    return real;
+}
+
+/* The real path of the layer below, or NULL where there is none. What may not be opened lies below
+ * all that are ours. */
 static bool parent_of(struct sweep *s, const char *path, char **out, err *e)
 {
     struct disk_description d = {0};
+    err why = ERR_INIT;
     *out = NULL;
-    /* What the worker cannot open lies outside of the folder: below all that are ours. */
-    if (access(path, R_OK) != 0 && (errno == EACCES || errno == EPERM) && !in_folder(s, path))
-        return true;
-    if (!in_folder(s, path) && s->sandboxed)
-        return true;
-    if (!disk_describe(path, s->loop, &d, e))
+    if (!disk_describe(path, s->loop, &d, &why)) {
+        if (why.code == ERR_DENIED)
+            return true;
+        if (e)
+            *e = why;
         return false;
-    bool ok = d.info.type != DISK_DIFFERENCING || (d.parent_path && !d.chain_broken);
+    }
+    bool ok = d.info.type != DISK_DIFFERENCING;
+    if (!ok) {
+        *out = d.parent_path ? realpath(d.parent_path, NULL) : named_parent(path, d.parent);
+        ok = *out != NULL;
+    }
     if (!ok)
         err_set(e, ERR_NOT_FOUND, "%s", d.problem[0] ? d.problem : "A parent is missing");
-    if (ok && d.parent_path)
-        *out = realpath(d.parent_path, NULL);
     disk_description_clear(&d);
     return ok;
 }
@@ -500,10 +524,15 @@ static bool reparent_layers(const char *folder, const struct checkpoint_merge *m
     return ok;
 }
 
-bool checkpoint_merged(const char *folder, const struct checkpoint_merge *m, err *e)
+bool checkpoint_retarget(const char *folder, const struct checkpoint_merge *m, err *e)
 {
     struct retarget r = {folder, m, false};
-    return reparent_layers(folder, m, e) && retarget_configs(&r, e) &&
+    return retarget_configs(&r, e);
+}
+
+bool checkpoint_merged(const char *folder, const struct checkpoint_merge *m, err *e)
+{
+    return reparent_layers(folder, m, e) && checkpoint_retarget(folder, m, e) &&
            (unlink(m->upper) == 0 || errno == ENOENT ||
             err_errno(e, errno, "%s cannot be removed", m->upper));
 }

@@ -618,7 +618,7 @@ struct merging {
     const struct checkpoint_merge *m;
     struct disk_merge *merge;
     uint64_t done, total;
-    bool ended;
+    bool ready, ended;
     err e;
 };
 
@@ -628,6 +628,15 @@ static void merge_progress(void *ctx, uint64_t done, uint64_t total)
     pthread_mutex_lock(&g->lock);
     g->done = done;
     g->total = total;
+    pthread_mutex_unlock(&g->lock);
+}
+
+static void merge_ready(void *ctx)
+{
+    struct merging *g = ctx;
+    pthread_mutex_lock(&g->lock);
+    g->ready = true;
+    pthread_cond_signal(&g->come);
     pthread_mutex_unlock(&g->lock);
 }
 
@@ -656,8 +665,11 @@ static void start_merge(struct vm_call *c)
         for (unsigned depth = 0; d && (name = disk_layer_name(d, depth)); depth++) {
             if (!is_file(name, g->m->upper) || !is_file(disk_layer_name(d, depth + 1), g->m->lower))
                 continue;
-            struct disk_merge_params p = {
-                .depth = depth, .progress = merge_progress, .done = merge_done, .ctx = g};
+            struct disk_merge_params p = {.depth = depth,
+                                          .progress = merge_progress,
+                                          .ready = merge_ready,
+                                          .done = merge_done,
+                                          .ctx = g};
             g->merge = disk_merge_start(d, &p, c->e);
             c->ok = g->merge != NULL;
             return;
@@ -676,7 +688,44 @@ static void cancel_merge(struct vm_call *c)
         disk_merge_cancel(g->merge);
 }
 
-bool vm_merge_layers(struct vm *v, const struct checkpoint_merge *m,
+static void conclude_merge(struct vm_call *c)
+{
+    struct merging *g = c->arg;
+    disk_merge_conclude(g->merge);
+}
+
+/* The layer in use has gone: the disk is known by the lower one's name. */
+static void rename_disk(struct vm_call *c)
+{
+    const struct checkpoint_merge *m = c->arg;
+    for (unsigned i = 0; i < VM_LUNS; i++) {
+        struct vm_lun *l = &c->v->luns[i];
+        const char *name = l->disk ? disk_layer_name(l->disk, 0) : NULL;
+        char *copy = is_file(name, m->lower) ? strdup(name) : NULL;
+        if (!copy)
+            continue;
+        free(l->path);
+        l->path = copy;
+        vm_changed(c->v, VM_CHANGED_DISKS);
+    }
+}
+
+/* What is to be done while it goes on; without the lock. */
+static void attend_merge(struct vm *v, const char *folder, struct merging *g, bool ready,
+                         const struct vm_progress *progress, double part)
+{
+    err why = ERR_INIT;
+    if (ready && checkpoint_retarget(folder, g->m, &why)) {
+        vm_call(v, conclude_merge, g, NULL);
+    } else if (ready) {
+        log_line(LOG_WARNING, "checkpoint", "merging: %s", why.text);
+        vm_call(v, cancel_merge, g, NULL);
+    } else if (progress && progress->fn && !progress->fn(progress->ctx, part)) {
+        vm_call(v, cancel_merge, g, NULL);
+    }
+}
+
+bool vm_merge_layers(struct vm *v, const char *folder, const struct checkpoint_merge *m,
                      const struct vm_progress *progress, err *e)
 {
     struct merging g = {
@@ -688,16 +737,20 @@ bool vm_merge_layers(struct vm *v, const struct checkpoint_merge *m,
         struct timespec until;
         clock_gettime(CLOCK_REALTIME, &until);
         until.tv_sec += 1;
-        pthread_cond_timedwait(&g.come, &g.lock, &until);
+        if (!g.ready)
+            pthread_cond_timedwait(&g.come, &g.lock, &until);
         double part = g.total ? (double)g.done / (double)g.total : 0;
-        bool ended = g.ended;
+        bool ended = g.ended, ready = g.ready;
+        g.ready = false;
         pthread_mutex_unlock(&g.lock);
-        if (!ended && progress && progress->fn && !progress->fn(progress->ctx, part))
-            vm_call(v, cancel_merge, &g, NULL);
+        if (!ended)
+            attend_merge(v, folder, &g, ready, progress, part);
         pthread_mutex_lock(&g.lock);
     }
     pthread_mutex_unlock(&g.lock);
-    if (e && g.e.code != ERR_NONE)
+    if (g.e.code == ERR_NONE)
+        vm_call(v, rename_disk, (void *)(uintptr_t)m, NULL);
+    else if (e)
         *e = g.e;
     return g.e.code == ERR_NONE;
 }
