@@ -378,8 +378,16 @@ static int apply(struct target *t, const struct guid *id, const struct options *
     char text[GUID_STR_LEN + 1];
     guid_format(id, text);
     if (t->worker) {
+        struct checkpoint_layers l;
+        GVariantBuilder b;
+        if (!checkpoint_make_layers(t->folder, id, &l, &e))
+            return cli_fail(&e);
+        g_variant_builder_init(&b, G_VARIANT_TYPE("a(uus)"));
+        for (unsigned i = 0; i < l.n; i++)
+            g_variant_builder_add(&b, "(uus)", l.leaf[i].bus, l.leaf[i].slot, l.leaf[i].path);
+        checkpoint_layers_clear(&l);
         g_autoptr(GVariant) r =
-            client_call(t->worker, "ApplyCheckpoint", g_variant_new("(s)", text));
+            client_call(t->worker, "ApplyCheckpoint", g_variant_new("(sa(uus))", text, &b));
         if (!r)
             return CLI_FAILED;
         client_close(TAKE(t->worker));

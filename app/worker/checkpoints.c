@@ -232,7 +232,7 @@ static bool run_sweep(struct worker *w, gpointer data, err *e)
     while (again) {
         struct checkpoint_plan plan;
         again = false;
-        if (!checkpoint_sweep(w->folder, NULL, &plan, e))
+        if (!checkpoint_sweep(w->folder, true, &plan, e))
             return false;
         for (size_t i = 0; i < plan.n && !again; i++) {
             err why = ERR_INIT;
@@ -593,6 +593,7 @@ struct application {
     struct guid id;
     GDBusMethodInvocation *call;
     gboolean memory;
+    struct checkpoint_layers layers;
 };
 
 static bool run_apply(struct worker *w, gpointer data, err *e)
@@ -605,7 +606,7 @@ static bool run_apply(struct worker *w, gpointer data, err *e)
         if (guid_equal(&t.list[i].id, &a->id))
             a->memory = t.list[i].memory;
     checkpoint_tree_clear(&t);
-    return checkpoint_apply(w->folder, &a->id, e);
+    return checkpoint_apply_layers(w->folder, &a->id, &a->layers, e);
 }
 
 static void apply_done(struct worker *w, gpointer data, const err *e)
@@ -623,18 +624,26 @@ static void apply_done(struct worker *w, gpointer data, const err *e)
         leave_as(w, a->memory ? "saved" : "off", "A checkpoint was applied.", a->call,
                  vireo_machine1_complete_apply_checkpoint);
     }
+    checkpoint_layers_clear(&a->layers);
     g_free(a);
 }
 
 static gboolean on_apply(VireoMachine1 *machine, GDBusMethodInvocation *call, const char *id,
-                         struct worker *w)
+                         GVariant *layers, struct worker *w)
 {
     struct guid g;
     if (!ready(w, call) || !parse_id(id, &g, call))
         return TRUE;
     struct application *a = g_new0(struct application, 1);
+    GVariantIter iter;
+    const char *name;
+    guint32 bus, slot;
     a->id = g;
     a->call = call;
+    g_variant_iter_init(&iter, layers);
+    while (a->layers.n < CHECKPOINT_LAYERS &&
+           g_variant_iter_next(&iter, "(uu&s)", &bus, &slot, &name))
+        a->layers.leaf[a->layers.n++] = (struct checkpoint_leaf){bus, slot, strdup(name)};
     operation_begin(w, "apply");
     worker_run(w, run_apply, apply_done, a);
     return TRUE;

@@ -263,6 +263,7 @@ static const int calls[] = {
     SCMP_SYS(rename),
     SCMP_SYS(renameat),
     SCMP_SYS(renameat2),
+    SCMP_SYS(linkat), /* what was written without a name gets one */
     SCMP_SYS(inotify_init1),
     SCMP_SYS(inotify_add_watch),
     SCMP_SYS(inotify_rm_watch),

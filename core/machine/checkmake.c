@@ -402,27 +402,92 @@ static bool states_there(const char *folder, const struct checkpoint *c, err *e)
            err_set(e, ERR_CORRUPT, "The checkpoint's saved state is not there");
 }
 
-bool checkpoint_apply(const char *folder, const struct guid *id, err *e)
+static bool can_apply(const char *folder, const struct guid *id, struct checkpoint *c, err *e)
+{
+    if (!checkpoint_read(folder, id, c, e))
+        return false;
+    bool ok =
+        (c->complete && !c->deleted) || err_set(e, ERR_NOT_FOUND, "There is no such checkpoint");
+    if (ok && states_there(folder, c, e))
+        return true;
+    err_prefix(e, "The checkpoint \"%s\" was not applied", c->name);
+    checkpoint_clear(c);
+    return false;
+}
+
+void checkpoint_layers_clear(struct checkpoint_layers *l)
+{
+    for (unsigned i = 0; i < l->n; i++)
+        free(l->leaf[i].path);
+    l->n = 0;
+}
+
+bool checkpoint_make_layers(const char *folder, const struct guid *id,
+                            struct checkpoint_layers *out, err *e)
 {
     struct checkpoint c;
     struct checkpoint_leaf *leaves = NULL;
-    unsigned n = 0;
     struct guid fresh;
-    guid_random(&fresh); /* the layers' names: a checkpoint may be applied more than once */
-    if (!checkpoint_read(folder, id, &c, e))
+    guid_random(&fresh); /* their names: a checkpoint may be applied more than once */
+    *out = (struct checkpoint_layers){.n = 0};
+    if (!can_apply(folder, id, &c, e))
         return false;
     AUTO(vm_config) then = checkpoint_config(folder, id, e);
-    bool ok = then && ((c.complete && !c.deleted) ||
-                       err_set(e, ERR_NOT_FOUND, "There is no such checkpoint"));
-    ok = ok && states_there(folder, &c, e) && make_leaves(folder, then, &fresh, &leaves, &n, e);
-    if (ok) {
-        struct applying a = {&c, then, leaves, n};
-        ok = store_update_at(folder, set_applied, &a, e);
-        leaves_free(leaves, n, folder, !ok);
+    bool ok = then && make_leaves(folder, then, &fresh, &leaves, &out->n, e);
+    if (ok)
+        memcpy(out->leaf, leaves, out->n * sizeof *leaves);
+    else
+        err_prefix(e, "The checkpoint \"%s\" was not applied", c.name);
+    out->n = ok ? out->n : 0;
+    free(ok ? leaves : NULL);
+    checkpoint_clear(&c);
+    return ok;
+}
+
+/* One for every disk that is written, each there. */
+static bool layers_fit(const char *folder, const struct vm_config *then,
+                       const struct checkpoint_layers *l, err *e)
+{
+    for (uint32_t i = 0; i < then->n_disks; i++) {
+        const struct vm_disk *d = &then->disks[i];
+        bool there = d->media != VM_MEDIA_DISK || d->read_only || !d->path;
+        for (unsigned k = 0; k < l->n; k++) {
+            AUTO(str) path = checkpoint_absolute(folder, l->leaf[k].path, NULL);
+            there |= l->leaf[k].bus == d->bus && l->leaf[k].slot == d->slot &&
+                     !strchr(l->leaf[k].path, '/') && path && storefs_is_there(path);
+        }
+        if (!there)
+            return err_set(e, ERR_INVALID, "The checkpoint's disk %u has no new layer", i);
     }
+    return true;
+}
+
+bool checkpoint_apply_layers(const char *folder, const struct guid *id,
+                             const struct checkpoint_layers *l, err *e)
+{
+    struct checkpoint c;
+    if (!can_apply(folder, id, &c, e))
+        return false;
+    AUTO(vm_config) then = checkpoint_config(folder, id, e);
+    struct applying a = {&c, then, l->leaf, l->n};
+    bool ok = then && layers_fit(folder, then, l, e) && store_update_at(folder, set_applied, &a, e);
     if (!ok)
         err_prefix(e, "The checkpoint \"%s\" was not applied", c.name);
     checkpoint_clear(&c);
+    return ok;
+}
+
+bool checkpoint_apply(const char *folder, const struct guid *id, err *e)
+{
+    struct checkpoint_layers l;
+    bool ok =
+        checkpoint_make_layers(folder, id, &l, e) && checkpoint_apply_layers(folder, id, &l, e);
+    for (unsigned i = 0; i < l.n && !ok; i++) {
+        AUTO(str) path = checkpoint_absolute(folder, l.leaf[i].path, NULL);
+        if (path)
+            unlink(path);
+    }
+    checkpoint_layers_clear(&l);
     return ok;
 }
 

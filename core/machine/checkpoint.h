@@ -97,6 +97,18 @@ bool checkpoint_create_off(const char *folder, struct checkpoint *c, err *e);
 /* The present becomes what the checkpoint was: new layers on its disks; with memory, Start resumes.
  */
 bool checkpoint_apply(const char *folder, const struct guid *id, err *e);
+/* The same in two steps, of a machine that runs: who may open all disks makes the layers (nothing
+ * changes by that), who has the lock commits. Layers that are not wanted any more are swept. */
+enum { CHECKPOINT_LAYERS = VM_MAX_DISKS };
+struct checkpoint_layers {
+    struct checkpoint_leaf leaf[CHECKPOINT_LAYERS];
+    unsigned n;
+};
+bool checkpoint_make_layers(const char *folder, const struct guid *id,
+                            struct checkpoint_layers *out, err *e);
+void checkpoint_layers_clear(struct checkpoint_layers *l);
+bool checkpoint_apply_layers(const char *folder, const struct guid *id,
+                             const struct checkpoint_layers *l, err *e);
 
 /* ---- at any time ---- */
 
@@ -114,10 +126,10 @@ struct checkpoint_plan {
     struct checkpoint_merge *merges;
     size_t n;
 };
-/* Removes files that nobody needs and says what could be merged. `keep` (may be zero): a state that
- * is in use although nothing names it. A chain that cannot be read keeps all layers. */
-bool checkpoint_sweep(const char *folder, const struct guid *keep, struct checkpoint_plan *out,
-                      err *e);
+/* Removes files that nobody needs and says what could be merged. A chain that cannot be read keeps
+ * all layers. `running`: new layers are left alone for a minute, because somebody may be about to
+ * name them. */
+bool checkpoint_sweep(const char *folder, bool running, struct checkpoint_plan *out, err *e);
 void checkpoint_plan_clear(struct checkpoint_plan *p);
 /* While or after `upper` is merged: settings that named it name `lower`, durably. */
 bool checkpoint_retarget(const char *folder, const struct checkpoint_merge *m, err *e);

@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "core/base/cleanup.h"
@@ -17,7 +19,7 @@
 #include "core/machine/storefs.h"
 #include "core/storage/disk-tool.h"
 
-enum { MAX_LAYERS = 4096, CHAIN_LIMIT = 80, MERGE_ROUNDS = 2 * CHECKPOINT_MAX };
+enum { MAX_LAYERS = 4096, CHAIN_LIMIT = 80, MERGE_ROUNDS = 2 * CHECKPOINT_MAX, FRESH_S = 60 };
 
 static bool no_memory(err *e)
 {
@@ -40,7 +42,7 @@ struct sweep {
     struct vm_config *now;
     struct checkpoint *list;
     size_t n;
-    struct guid keep;
+    bool running;
     bool damaged; /* a checkpoint cannot be read: its disks are not known */
     /* layers */
     struct layer {
@@ -178,8 +180,7 @@ static bool states_in_use(struct sweep *s, struct idset *own, struct idset *memo
     AUTO(str) states = checkpoint_states(s->folder, e);
     if (!states)
         return false;
-    bool ok = idset_add(own, &s->now->saved) && idset_add(own, &s->keep) &&
-              idset_add(own, &s->now->pending);
+    bool ok = idset_add(own, &s->now->saved) && idset_add(own, &s->now->pending);
     for (size_t i = 0; ok && i < s->n; i++)
         if (is_live(s, &s->list[i]) && s->list[i].memory)
             ok = idset_add(own, &s->list[i].id);
@@ -357,6 +358,9 @@ static void remove_unneeded(struct sweep *s)
             continue;
         AUTO(str) path = checkpoint_absolute(s->folder, de->d_name, NULL);
         char real[PATH_MAX];
+        struct stat st;
+        if (s->running && (!path || stat(path, &st) != 0 || st.st_mtime + FRESH_S > time(NULL)))
+            continue;
         if (path && realpath(path, real) && find_layer(s, real) == SIZE_MAX)
             unlinkat(dirfd(d), de->d_name, 0);
     }
@@ -429,12 +433,9 @@ static void sweep_end(struct sweep *s)
         loop_free(s->loop);
 }
 
-bool checkpoint_sweep(const char *folder, const struct guid *keep, struct checkpoint_plan *out,
-                      err *e)
+bool checkpoint_sweep(const char *folder, bool running, struct checkpoint_plan *out, err *e)
 {
-    struct sweep s = {.folder = folder, .now = store_load_at(folder, e)};
-    if (keep)
-        s.keep = *keep;
+    struct sweep s = {.folder = folder, .now = store_load_at(folder, e), .running = running};
     *out = (struct checkpoint_plan){0};
     bool ok = s.now && checkpoint_read_all(folder, &s.list, &s.n, e) && look_at_folders(&s, e) &&
               settle_tree(&s, e);
@@ -568,7 +569,7 @@ bool checkpoint_merge_off(const char *folder,
 {
     for (unsigned round = 0; round < MERGE_ROUNDS; round++) {
         struct checkpoint_plan plan;
-        if (!checkpoint_sweep(folder, NULL, &plan, e))
+        if (!checkpoint_sweep(folder, false, &plan, e))
             return false;
         bool more = plan.n > 0;
         bool ok = !more || checkpoint_merge_one(folder, &plan.merges[0], progress, ctx, e);

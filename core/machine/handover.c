@@ -68,9 +68,13 @@ static int record_open(void *ctx, const char *path, const char *referrer, unsign
 {
     struct recorder *r = ctx;
     flags |= DISK_OPEN_READ_ONLY;
-    if (!referrer && !r->read_only)
-        flags &= ~(unsigned)DISK_OPEN_READ_ONLY;
-    int fd = disk_opener_paths.open(NULL, path, referrer, flags, resolved, e);
+    /* Parents, too, for merging into them; where they may not be written it must do without. */
+    unsigned writable = flags & ~(unsigned)DISK_OPEN_READ_ONLY;
+    int fd = r->read_only ? -1
+                          : disk_opener_paths.open(NULL, path, referrer, writable, resolved,
+                                                   referrer ? NULL : e);
+    if (fd < 0 && (referrer || r->read_only))
+        fd = disk_opener_paths.open(NULL, path, referrer, flags, resolved, e);
     if (fd < 0)
         return -1;
     bool ok = record(r, referrer ? path : r->name, fd, e);

@@ -321,7 +321,7 @@ static void test_refusals(void)
     CHECK(!checkpoint_apply(folder, &id, &e) && strstr(e.text, "newer"));
     CHECK_EQ(present(), 1);
     struct checkpoint_plan plan;
-    CHECK(checkpoint_sweep(folder, NULL, &plan, &e)); /* takes nothing from what it cannot read */
+    CHECK(checkpoint_sweep(folder, false, &plan, &e)); /* takes nothing from what it cannot read */
     checkpoint_plan_clear(&plan);
     CHECK(storefs_write(fd, "checkpoint.ini", was, len, &e));
     CHECK_EQ(look(false), 1);
@@ -330,7 +330,7 @@ static void test_refusals(void)
     snprintf(away, sizeof away, "%s/away", folder);
     CHECK(rename(base, away) == 0);
     CHECK(!checkpoint_apply(folder, &id, &e));
-    CHECK(checkpoint_sweep(folder, NULL, &plan, &e));
+    CHECK(checkpoint_sweep(folder, false, &plan, &e));
     checkpoint_plan_clear(&plan);
     CHECK(rename(away, base) == 0);
     CHECK_EQ(look(false), 1);
