@@ -27,7 +27,7 @@ PRIVATE = re.compile(r'-int\.h$')
 # Outside headers that only these folders may include.
 OUTSIDE = [
     (re.compile(r'^(glib|gio|gobject)[/.]|^glib-|^gio/'), re.compile(r'^(app|session|core/net)/')),
-    (re.compile(r'^(gtk|gdk|adwaita)'), re.compile(r'^app/(?!cli|worker)')),
+    (re.compile(r'^(gtk|gdk|adwaita)'), re.compile(r'^app/(?!(cli|worker)/)')),
     (re.compile(r'^linux/kvm\.h$'), re.compile(r'^core/hv/kvm/')),
     (re.compile(r'^slirp/|^libslirp'), re.compile(r'^core/net/')),
 ]
