@@ -61,6 +61,7 @@ struct ide_channel {
     uint8_t feature[2], count[2], low[2], mid[2], high[2];
     uint8_t device, control;
     bool irq;
+    bool signature; /* both drives show theirs: nothing was written since a reset */
 
     uint8_t unit;  /* whose command it is */
     uint8_t phase; /* enum ide_phase */

@@ -80,6 +80,7 @@ void ide_reset_done(struct ide_channel *c)
         ide_ata_reset_drive(&c->drive[i]);
     c->device = 0;
     c->unit = 0;
+    c->signature = true;
     ide_signature(c);
 }
 
@@ -163,11 +164,24 @@ static uint8_t status(struct ide_channel *c)
     return ide_selected(c)->kind == IDE_NONE ? 0 : ide_selected(c)->status;
 }
 
+/* After a reset each drive shows what it is. */
+static uint8_t signature_byte(struct ide_channel *c, unsigned reg)
+{
+    bool dvd = ide_selected(c)->kind == IDE_DVD;
+    switch (reg) {
+    case REG_MID: return dvd ? 0x14 : 0;
+    case REG_HIGH: return dvd ? 0xeb : 0;
+    default: return 1;
+    }
+}
+
 static uint8_t file_read(struct ide_channel *c, unsigned reg)
 {
     unsigned hob = c->control & CONTROL_HOB ? 1 : 0;
-    if (nothing_there(c))
+    if (nothing_there(c) || (ide_selected(c)->kind == IDE_NONE && reg != REG_DEVICE))
         return 0;
+    if (c->signature && reg >= REG_COUNT && reg <= REG_HIGH)
+        return signature_byte(c, reg);
     switch (reg) {
     case REG_ERROR: return hob ? c->feature[1] : ide_selected(c)->error;
     case REG_COUNT: return c->count[hob];
@@ -195,6 +209,8 @@ static void file_write(struct ide_channel *c, unsigned reg, uint8_t v)
     c->control &= (uint8_t)~CONTROL_HOB;
     if (nothing_there(c) || (busy(c) && !reset))
         return;
+    if (reg >= REG_COUNT && reg != REG_DEVICE)
+        c->signature = false;
     switch (reg) {
     case REG_ERROR: put_twice(c->feature, v); break;
     case REG_COUNT: put_twice(c->count, v); break;
@@ -471,6 +487,7 @@ static const struct state_field channel_fields[] = {
     STATE_FIELD(29, STATE_U32, struct ide_channel, bm_at),
     STATE_FIELD_MAX(30, STATE_U32, struct ide_channel, bm_left, 0x10000),
     STATE_FIELD(31, STATE_BOOL, struct ide_channel, bm_last),
+    STATE_FIELD(32, STATE_BOOL, struct ide_channel, signature),
 };
 
 /* A transfer that is under way must be one that could have been begun. */

@@ -195,6 +195,10 @@ static void test_state(struct rig *r)
     out8(&r->b.f, 0x3f6, 0);
     CHECK_EQ(ready(r) & (ERR | DRQ), 0);
     CHECK_EQ(in8(&r->b.f, 0x1f3), 1);
+    CHECK_EQ(in8(&r->b.f, 0x1f4), 0);
+    out8(&r->b.f, 0x1f6, 0xb0); /* each drive says what it is */
+    CHECK_EQ(in8(&r->b.f, 0x1f4), 0x14);
+    CHECK_EQ(in8(&r->b.f, 0x1f5), 0xeb);
 }
 
 int main(void)

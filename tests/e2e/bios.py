@@ -1,0 +1,123 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Generation 1: SeaBIOS starts GRUB of a disk (raw, or a VHD that qemu-img wrote), GRUB starts one of two
+kernels, and the guest finds its disk where it belongs: on VMBus with Hyper-V's drivers, on the emulated
+controller without them. Devices and processors are saved, reset and restored again and again on the way.
+    bios.py --guests DIR --vireoctl FILE --worker FILE [--nested RUN] [--case CASE]...
+Exit status 77: what it needs is not there."""
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+GUESTS = os.path.join(HERE, '..', 'guests')
+SCRIPT = '''
+mkdir -p /m; mount -t ext2 /dev/sda1 /m && echo GUEST-MOUNTED
+echo "boot $(uname -r)" >>/m/marker; sync; umount /m
+for d in /sys/block/sd?; do case $(readlink -f $d/device) in */ata*) w=ata;; *) w=vmbus;; esac; echo "GUEST-DISK ${d##*/} $w"; done
+[ -e /dev/sr0 ] && dd if=/dev/sr0 bs=2048 count=64 2>/dev/null | md5sum | sed 's/^/GUEST-DVD /'
+dmesg | grep -E 'failed command|exception Emask|I/O error' && echo GUEST-BAD
+echo GUEST-DONE
+'''
+EMULATED = '''
+for m in $(cat /etc/modules); do case $m in *ata_piix*) insmod $m prefer_ms_hyperv=0 ;; *) insmod $m ;; esac; done
+sleep 2
+'''
+CFG = '''serial --unit=0 --speed=115200
+terminal_output serial console
+echo GRUB-CONFIG
+set timeout=1
+menuentry one {{
+ linux /boot/{kernel} console=ttyS0 {args}
+ initrd /boot/initrd
+}}
+'''
+HYPERV = 'hv_vmbus hv_storvsc sd_mod ata_piix sr_mod ext4'
+PLAIN = 'sd_mod ata_piix sr_mod ext4'
+# name: kernel, architecture, modules, own loading, format, DVD, seconds between restores
+CASES = {
+    'cloud': ('cloud', 'amd64', HYPERV, False, 'raw', False, 0),
+    'restore': ('cloud', 'amd64', HYPERV, False, 'raw', True, 3),
+    'upgraded': ('full', 'amd64', HYPERV, False, 'raw', False, 0),
+    'emulated': ('full', 'amd64', PLAIN, True, 'vpc', True, 5),
+    'i386': ('i386', 'i386', HYPERV, False, 'raw', False, 0),
+}
+
+
+def make(a, case, tmp):
+    kernel, arch, modules, own, form, _, _ = CASES[case]
+    script, initrd, cfg, disk = (os.path.join(tmp, n) for n in ('script', 'initrd', 'grub.cfg', 'disk.img'))
+    with open(script, 'w') as f:
+        f.write((EMULATED if own else '') + SCRIPT)
+    with open(cfg, 'w') as f:
+        f.write(CFG.format(kernel=kernel, args='do=script,poweroff' + (',modules' if own else '')))
+    subprocess.run([f'{GUESTS}/mkinitrd', '--guests', a.guests, '--out', initrd, '--arch', arch, '--kernel', kernel,
+                    '--modules', modules, '--script', script], check=True)
+    subprocess.run([f'{GUESTS}/mkbootdisk', disk, '48', cfg, f'{a.guests}/kernels/{kernel}/vmlinuz=boot/{kernel}',
+                    f'{initrd}=boot/initrd'], check=True)
+    if form == 'raw':
+        return disk
+    vhd = os.path.join(tmp, 'disk.vhd')
+    subprocess.run(['qemu-img', 'convert', '-f', 'raw', '-O', 'vpc', disk, vhd], check=True)
+    return vhd
+
+
+def run(a, case, disk, iso):
+    _, _, _, _, _, dvd, restore = CASES[case]
+    own = [a.vireoctl, 'run', '--machine', 'bios', '--accel', 'kvm' if a.nested else 'soft', '--memory', '256M']
+    own += ['--self-restore', str(restore)] if restore else []
+    if not a.nested:
+        env = dict(os.environ, VIREO_WORKER=a.worker)
+        cmd = own + ['--disk', disk] + (['--iso', iso] if dvd else [])
+        return subprocess.run(cmd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              env=env, timeout=a.timeout).stdout.decode(errors='replace')
+    inner = ' '.join(['/bin/vireoctl'] + own[1:] + ['--disk', '/disk.img'])
+    firmware = [f'/usr/share/seabios/{n}' for n in ('bios-256k.bin', 'vgabios-stdvga.bin')]
+    cmd = [a.nested, '--guests', a.guests, '--binary', a.vireoctl, '--binary', a.worker, '--timeout', str(a.timeout),
+           '--file', f'{disk}=/tmp-disk.img', *sum((['--file', f'{f}={f}'] for f in firmware), []),
+           'cp /tmp-disk.img /tmp/disk.img; export VIREO_WORKER=/bin/vireo-vm HOME=/tmp XDG_RUNTIME_DIR=/tmp;',
+           inner.replace('/disk.img', '/tmp/disk.img')]
+    return subprocess.run(cmd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          timeout=a.timeout + 60).stdout.decode(errors='replace')
+
+
+def check(case, text):
+    kernel, _, _, own, _, dvd, _ = CASES[case]
+    wants = ['GRUB-CONFIG', 'GUEST-MOUNTED', f'GUEST-DISK sda {"ata" if own else "vmbus"}', 'GUEST-DONE', 'VIREO-SCRIPT 0']
+    wants += ['GUEST-DVD'] if dvd else []
+    missing = [w for w in wants if w not in text]
+    if 'GUEST-BAD' in text:
+        missing.append('no I/O errors')
+    return missing
+
+
+def main():
+    p = argparse.ArgumentParser()
+    p.add_argument('--guests', required=True)
+    p.add_argument('--vireoctl', required=True)
+    p.add_argument('--worker', required=True)
+    p.add_argument('--nested', help='tests/nested/run: on KVM')
+    p.add_argument('--case', action='append', choices=CASES)
+    p.add_argument('--timeout', type=int, default=600)
+    a = p.parse_args()
+    iso = '/usr/lib/grub-rescue/grub-rescue-cdrom.iso'
+    for need in ('/usr/share/seabios/bios-256k.bin', '/usr/lib/grub/i386-pc/boot.img', iso,
+                 f'{a.guests}/kernels/cloud/vmlinuz'):
+        if not os.path.exists(need):
+            print(f'skipped: no {need}')
+            return 77
+    for case in a.case or ['restore', 'emulated']:
+        with tempfile.TemporaryDirectory() as tmp:
+            text = run(a, case, make(a, case, tmp), iso)
+        missing = check(case, text)
+        print(f'{case}: {"missing " + ", ".join(missing) if missing else "ok"}')
+        if missing:
+            print(text[-6000:])
+            return 1
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
