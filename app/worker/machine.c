@@ -146,6 +146,14 @@ GVariant *worker_disks(struct worker *w)
                               g_variant_new_string(list[i].dvd ? "dvd" : "disk"));
         g_variant_builder_add(&b, "{sv}", "controller", g_variant_new_uint32(0));
         g_variant_builder_add(&b, "{sv}", "lun", g_variant_new_uint32(list[i].lun));
+        if (!strncmp(list[i].id, "ide", 3)) {
+            g_variant_builder_add(&b, "{sv}", "emulated-commands",
+                                  g_variant_new_uint64(list[i].emulated_commands));
+            g_variant_builder_add(&b, "{sv}", "emulated-read",
+                                  g_variant_new_uint64(list[i].emulated_read));
+            g_variant_builder_add(&b, "{sv}", "emulated-written",
+                                  g_variant_new_uint64(list[i].emulated_written));
+        }
         g_variant_builder_add(&b, "{sv}", "path", g_variant_new_string(path));
         g_variant_builder_add(&b, "{sv}", "size", g_variant_new_uint64(list[i].size));
         g_variant_builder_add(&b, "{sv}", "read-only", g_variant_new_boolean(list[i].read_only));

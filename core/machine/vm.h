@@ -83,6 +83,8 @@ struct vm_disk_info {
     unsigned lun;
     bool dvd, read_only, medium;
     uint64_t size;
+    /* IDE: what went through the emulated controller, in commands and bytes */
+    uint64_t emulated_commands, emulated_read, emulated_written;
     char path[512];
 };
 struct vm_disk_request {

@@ -384,6 +384,13 @@ static void do_list(struct vm_call *c)
                                    .read_only = u->read_only,
                                    .medium = u->disk != NULL,
                                    .size = info.size};
+        if (i >= VM_LUNS) {
+            struct ide_counters n;
+            ide_counters(c->v->ide, i - VM_LUNS, &n);
+            o->emulated_commands = n.commands;
+            o->emulated_read = n.read_bytes;
+            o->emulated_written = n.written_bytes;
+        }
         lun_id(i, o->id);
         snprintf(o->path, sizeof o->path, "%s", u->path ? u->path : "");
         l->n++;
