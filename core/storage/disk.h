@@ -123,8 +123,10 @@ void disk_unplug(struct disk *d);
 void disk_pause(struct disk *d, void (*drained)(void *ctx), void *ctx);
 void disk_resume(struct disk *d);
 
-/* Changes the virtual size of a disk in use: requests are held back meanwhile, and the loop turned.
- * Shrinking refuses (ERR_STATE) if the layer has data beyond the new end, unless `force`. */
+/* Changes the virtual size of a disk in use: requests are held back meanwhile, and the loop turned;
+ * metadata is written at once, which takes milliseconds unless the table has to grow by many MiB.
+ * ERR_BUSY while the layer in use is being merged. Shrinking refuses (ERR_STATE) if the layer has
+ * data beyond the new end, unless `force`. */
 bool disk_resize(struct disk *d, uint64_t size, bool force, err *e);
 
 /* ---- layers of a disk in use: checkpoints ---- */

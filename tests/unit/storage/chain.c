@@ -12,6 +12,12 @@
 #include "core/base/bytes.h"
 #include "core/storage/disk-tool.h"
 
+#ifdef __has_feature
+#if __has_feature(address_sanitizer) && !defined __SANITIZE_ADDRESS__
+#define __SANITIZE_ADDRESS__
+#endif
+#endif
+
 enum { SIZE = 24 << 20 };
 
 static struct loop *loop;
