@@ -68,6 +68,42 @@ static int access(void (*fn)(void *), uint64_t entry)
     return (int)last_trap.error;
 }
 
+__attribute__((noinline)) static uint64_t get(uint64_t a)
+{
+    uint64_t v;
+    __asm__ volatile("mov (%1), %0" : "=r"(v) : "r"(a) : "memory");
+    return v;
+}
+
+__attribute__((noinline)) static void put(uint64_t a, uint64_t v)
+{
+    __asm__ volatile("mov %1, (%0)" ::"r"(a), "r"(v) : "memory");
+}
+
+/* Two pages whose frames are not neighbours, looked at by the same instruction within the one, then
+ * within the other, then over both: what was remembered of the last page must not serve for both.
+ */
+static void across(void)
+{
+    uint64_t next = AREA + 0x1000;
+    pte[0] = (PHYS + 0x3000) | P | W;
+    pte[1] = (PHYS + 0x1000) | P | W;
+    invlpg(AREA);
+    invlpg(next);
+    for (unsigned n = 0; n < 40; n++) {
+        put(AREA + 0xff8, 0x1111111122222222 + n);
+        put(next, 0x3333333344444444 + n);
+        CHECK_EQ(get(AREA + 0xff8), 0x1111111122222222 + n);
+        CHECK_EQ(get(next), 0x3333333344444444 + n);
+        CHECK_EQ(get(next - 4), 0x4444444411111111 + ((uint64_t)n << 32));
+        put(next - 4, 0x5555555566666666 + n);
+        CHECK_EQ(get(next), 0x3333333355555555);
+        CHECK_EQ(get(AREA + 0xff8), 0x6666666622222222 + ((uint64_t)n << 32) + n);
+    }
+    pte[1] = 0;
+    invlpg(next);
+}
+
 static void permissions(void)
 {
     CHECK_EQ(access(load, 0), 0);
@@ -296,6 +332,7 @@ static void crossing(void)
 void test_main(void)
 {
     pte = pte_of(AREA);
+    across();
     permissions();
     write_protect_off();
     accessed_dirty();

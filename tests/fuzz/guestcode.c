@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Random guest code at privilege 0 in the software processor, looking for any access outside guest
- * memory. The guest's RAM is one small region; what is not RAM goes to counted I/O handlers. A
- * stray access shows only where it crashes or ASan sees it: there are no guard pages around the
- * region's host mapping. The code may rewrite page tables, descriptors and itself. A run ends by a
- * triple fault, or is ended after two milliseconds.
+ * memory. The guest's RAM is one small region; what is not RAM goes to counted I/O handlers. The
+ * region's host mapping lies between guards of 4 GiB without access, or as much as is free there; a
+ * stray access elsewhere shows where it crashes or ASan sees it. The code may rewrite page tables,
+ * descriptors and itself. A run ends by a triple fault, or is ended after two milliseconds.
  *
  * Input: byte 0 the mode, then register seeds, then code.
  */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "core/hv/backend.h"
 #include "core/hv/clock.h"
@@ -74,8 +75,31 @@ static void kick(void *ctx)
     hv_backend_soft.vp_kick(g.b, 0);
 }
 
+/* Reserves addresses below (dir -1) or above what is taken, from `at` on, as far as they are free.
+ */
+static void guard(uint8_t *at, int dir)
+{
+    for (size_t step = 1ull << 32, left = step; left;) {
+        uint8_t *want = dir < 0 ? at - step : at;
+        void *got = mmap(want, step, PROT_NONE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+        if (got == want) {
+            at += dir < 0 ? -(ptrdiff_t)step : (ptrdiff_t)step;
+            left -= step;
+        } else if (got != MAP_FAILED) {
+            munmap(got, step);
+        }
+        if (got != want && (step /= 2) < 4096)
+            return;
+        step = step < left ? step : left;
+    }
+}
+
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
+#ifdef GUESTCODE_TRANSLATE
+    setenv("VIREO_SOFT_TRANSLATE", GUESTCODE_TRANSLATE, 1);
+#endif
     static const struct hv_io_ops ops = {"fuzz", io_read, io_write};
     err e = ERR_INIT;
     g.memory = hv_memory_new(&e);
@@ -100,6 +124,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     if (!g.ram || !hv_io_claim(g.io, HV_IO_PORT, 0, 0x10000, &ops, NULL, &e) ||
         !hv_io_claim(g.io, HV_IO_MMIO, 0x100000, 0x100000, &ops, NULL, &e))
         abort();
+    guard(hv_region_host(g.ram), -1);
+    guard((uint8_t *)hv_region_host(g.ram) + RAM, 1);
     hv_timer_init(&g.timer, g.timers, kick, NULL);
     return 0;
 }

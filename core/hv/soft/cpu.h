@@ -142,8 +142,11 @@ struct soft_ret {
     uint64_t lin;
     void *code;
 };
-enum { SOFT_WIN_NEVER = 4095 }; /* a win_gen that no window's tag has */
-enum { SOFT_RETS = 16 };        /* in a ring of 256 bytes, aligned so */
+/* win_gen: a multiple of 16 from 16 to 4064, so that no misaligned address (up to 15 more) meets
+ * another's tag; or NEVER, whose sums end in 4095 and 0 to 14. An empty window's tag is NONE: none
+ * of these sums. */
+enum { SOFT_WIN_STEP = 16, SOFT_WIN_NEVER = 4095, SOFT_WIN_NONE = 4088 };
+enum { SOFT_RETS = 16 }; /* in a ring of 256 bytes, aligned so */
 enum { SOFT_JUMP_BITS = 13, SOFT_JUMP_SIZE = 1 << SOFT_JUMP_BITS };
 
 struct soft_fetch { /* instruction TLB */

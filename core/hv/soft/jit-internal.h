@@ -3,6 +3,8 @@
 #ifndef VIREO_HV_SOFT_JIT_INTERNAL_H
 #define VIREO_HV_SOFT_JIT_INTERNAL_H
 
+#include <stdio.h>
+
 #include "core/hv/soft/emit.h"
 #include "core/hv/soft/jit.h"
 
@@ -31,7 +33,8 @@ struct soft_jit {
     uint32_t first; /* end of the thunks: where blocks begin */
     /* offsets of the thunks */
     uint32_t enter, exit, bail, cold, indirect, far_miss, call, load_vec, load_all, save_fpu;
-    bool exact; /* see struct tr */
+    bool exact, translate_x87; /* see struct tr */
+    FILE *map;                 /* perf's, or NULL */
     uint64_t blocks, flushes;
 };
 

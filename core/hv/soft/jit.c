@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include "core/hv/soft/jit.h"
 
-#include <stdio.h>
+#include <fcntl.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -319,7 +320,8 @@ static void tlb_tag(struct emit *e, int32_t which, uint32_t *miss)
 }
 
 /* Called where a window does not hold: J_ADDR = linear address, J_TMP = the window, J_TMP2 = page
- * of the last byte + win_gen. ZF set: J_ADDR = host address, the window holds. Clear: no. */
+ * of the last byte. The TLB is asked for that page where the first byte's is kept: an operand over
+ * two pages finds nothing. ZF set: J_ADDR = host address, the window holds. Clear: no. */
 static void make_fill(struct soft_jit *j, enum jit_fill kind)
 {
     struct emit *e = &j->e;
@@ -329,7 +331,6 @@ static void make_fill(struct soft_jit *j, enum jit_fill kind)
     e_mov_rr(e, J_TMP, J_ADDR);
     e_shift_imm(e, 1, 5, J_TMP, 7);
     e_alu_imm(e, 0, E_AND, e_reg(J_TMP), (SOFT_TLB_SIZE - 1) << 5);
-    e_alu_rm(e, 1, E_SUB, J_TMP2, e_mem(J_VP, VP(win_gen)));
     e_alu_rm(e, 1, E_ADD, J_TMP, e_mem(J_VP, VP(tlb)));
     e_alu_rm(e, 1, E_ADD, J_TMP2, e_mem(J_VP, VP(tlb_gen)));
     tlb_tag(e,
@@ -381,6 +382,27 @@ static void make_thunks(struct soft_jit *j)
     j->first = j->e.at;
 }
 
+/* A process that may not open it, as a sandboxed worker, has none. */
+static void open_map(struct soft_jit *j)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/tmp/perf-%d.map", (int)getpid());
+    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+    j->map = fd < 0 ? NULL : fdopen(fd, "a");
+    if (fd >= 0 && !j->map)
+        close(fd);
+}
+
+/* One line a block: by its guest's linear address. */
+static void note_in_map(const struct soft_jit *j, const struct soft_vp *vp, uint32_t at)
+{
+    if (!j->map)
+        return;
+    fprintf(j->map, "%" PRIx64 " %x guest:%" PRIx64 "\n", (uint64_t)(uintptr_t)(j->rx + at),
+            j->e.at - at, vp->rip);
+    fflush(j->map);
+}
+
 /* The executable view, and right behind it the data of far jumps and windows. */
 static bool map_views(struct soft_jit *j, int fd)
 {
@@ -400,7 +422,13 @@ static bool map_views(struct soft_jit *j, int fd)
            mprotect(j->far, data, PROT_READ | PROT_WRITE) == 0;
 }
 
-struct soft_jit *soft_jit_new(struct soft_vp *vp, uint32_t bytes, bool exact)
+static void empty_windows(struct soft_jit *j)
+{
+    for (unsigned n = 0; n < j->nwin; n++)
+        j->win[n].tag = SOFT_WIN_NONE;
+}
+
+struct soft_jit *soft_jit_new(struct soft_vp *vp, uint32_t bytes, const struct soft_jit_options *o)
 {
     struct soft_jit *j = calloc(1, sizeof *j);
     AUTO(fd) fd = memfd_create("vireo-code", MFD_CLOEXEC);
@@ -411,7 +439,10 @@ struct soft_jit *soft_jit_new(struct soft_vp *vp, uint32_t bytes, bool exact)
         return NULL;
     }
     j->size = bytes;
-    j->exact = exact;
+    j->exact = o->exact;
+    j->translate_x87 = !o->exact || o->exact_but_x87;
+    if (o->perf_map)
+        open_map(j);
     j->max_far = bytes / 256;
     j->rings = rings;
     if (!map_views(j, fd)) {
@@ -425,6 +456,8 @@ struct soft_jit *soft_jit_new(struct soft_vp *vp, uint32_t bytes, bool exact)
     vp->jit_cold = j->rx + j->cold;
     vp->ret_rings = vp->ret_top = rings;
     vp->ret_other = vp->ret_rings + SOFT_RETS;
+    j->nwin = JIT_WINDOWS;
+    empty_windows(j);
     j->nwin = JIT_FIRST_WINDOW;
     vp->jit = j;
     soft_jit_forget_calls(vp);
@@ -441,6 +474,8 @@ void soft_jit_free(struct soft_jit *j)
     if (j->rx && j->rx != MAP_FAILED)
         munmap(j->rx, j->mapped);
     free(j->rings);
+    if (j->map)
+        fclose(j->map);
     free(j);
 }
 
@@ -449,13 +484,13 @@ void soft_jit_close_windows(struct soft_vp *vp)
     struct soft_jit *j = vp->jit;
     if (!j)
         return;
-    if (!j->win_next || j->win_next + SOFT_MMU_KINDS >= SOFT_WIN_NEVER) {
-        for (unsigned n = 0; n < JIT_WINDOWS; n++)
-            j->win[n].tag = SOFT_TLB_NONE;
-        j->win_next = 1;
+    if (!j->win_next || j->win_next + SOFT_MMU_KINDS * SOFT_WIN_STEP > SOFT_WIN_NEVER) {
+        empty_windows(j);
+        j->win_next = SOFT_WIN_STEP;
     }
     for (unsigned k = 0; k < SOFT_MMU_KINDS; k++)
-        vp->win_gens[k] = j->win_next++;
+        vp->win_gens[k] = j->win_next;
+    j->win_next += SOFT_WIN_STEP;
     memset(vp->win_written, 0, sizeof vp->win_written);
     if (vp->win_gen != SOFT_WIN_NEVER)
         vp->win_gen = vp->win_gens[vp->mmu];
@@ -480,6 +515,8 @@ void soft_jit_translate(struct soft_vp *vp, struct block *b)
     }
     b->code = at ? (void *)(j->rx + at) : (void *)(uintptr_t)SOFT_JIT_NEVER;
     j->blocks += at != 0;
+    if (at)
+        note_in_map(j, vp, at);
 }
 
 /* A dead block's first bytes become a jump to its own way out (the attention stub, right behind the
@@ -508,6 +545,7 @@ void soft_jit_drop_all(struct soft_vp *vp)
     j->e.at = j->first;
     j->e.full = false;
     j->nfar = 0;
+    empty_windows(j); /* a place that reads may be followed in its window by one that writes */
     j->nwin = JIT_FIRST_WINDOW;
     j->flushes++;
     vp->jit_link = 0;

@@ -21,13 +21,19 @@
 
 struct soft_jit;
 
+struct soft_jit_options {
+    bool exact;
+    bool exact_but_x87; /* x87 code is translated even so: its instruction pointers read as 0 */
+    bool perf_map;      /* /tmp/perf-PID.map names what was translated */
+};
+
 /*
  * Flags that are overwritten before any instruction can read them are not kept, so that the frame
  * of a fault in between may show older arithmetic flags than a processor would; `exact` keeps them,
  * for tests that compare. NULL if the host refuses executable memory: the VP then only interprets.
  * `bytes` of code cache.
  */
-struct soft_jit *soft_jit_new(struct soft_vp *vp, uint32_t bytes, bool exact);
+struct soft_jit *soft_jit_new(struct soft_vp *vp, uint32_t bytes, const struct soft_jit_options *o);
 void soft_jit_free(struct soft_jit *j);
 
 /* Sets b->code if the block can be translated; else marks it so that it is not tried again. Called

@@ -19,15 +19,22 @@ static void vp_free(struct soft_vp *vp)
     free(vp);
 }
 
-/* VIREO_SOFT_TRANSLATE: runs after which a block is translated, 0 for never; "N,exact" keeps flags
- * that only a fault's frame would show. For tests that compare with the interpreter. */
+/* VIREO_SOFT_TRANSLATE: runs after which a block is translated, 0 for never, and words after
+ * commas: "exact" keeps flags that only a fault's frame would show, for tests that compare with the
+ * interpreter; "x87" translates x87 code even so; "perf" writes perf's map. */
 static void start_translator(struct soft_vp *vp, unsigned vp_count)
 {
     const char *after = getenv("VIREO_SOFT_TRANSLATE");
     vp->jit_after = after ? (uint32_t)strtoul(after, NULL, 10) : JIT_AFTER;
-    uint32_t bytes = vp_count <= 1 ? JIT_BYTES : vp_count <= 4 ? JIT_BYTES / 2 : JIT_BYTES / 4;
+    struct soft_jit_options o = {.exact = after && strstr(after, "exact"),
+                                 .exact_but_x87 = after && strstr(after, "x87"),
+                                 .perf_map = after && strstr(after, "perf")};
+    uint32_t bytes = vp_count <= 1   ? JIT_BYTES
+                     : vp_count <= 2 ? JIT_BYTES / 2
+                     : vp_count <= 4 ? JIT_BYTES * 3 / 8
+                                     : JIT_BYTES / 4;
     if (vp->jit_after)
-        vp->jit = soft_jit_new(vp, bytes, after && strstr(after, "exact"));
+        vp->jit = soft_jit_new(vp, bytes, &o);
 }
 
 static struct soft_vp *vp_new(struct soft *s, unsigned index, err *e)

@@ -102,13 +102,26 @@ static void address(struct tr *t, const struct reread *r, unsigned k, unsigned d
     e_lea(e, dst, m);
 }
 
-/* By window w. Linear, not TLB, addresses decide, so that the load behind it waits for no more than
- * one addition. */
-static void check_window(struct tr *t, unsigned k, unsigned w, enum jit_fill fill)
+/* J_TMP2 = page of the operand's last byte. */
+static void last_page(struct emit *e, unsigned size)
+{
+    if (size > 1)
+        e_lea(e, J_TMP2, e_mem(J_ADDR, (int32_t)size - 1));
+    else
+        e_mov_rr(e, J_TMP2, J_ADDR);
+    e_alu_imm(e, 1, E_AND, e_reg(J_TMP2), -4096);
+}
+
+/* By window w: operands at multiples of their size, which so lie in one page; others find their way
+ * by what opens windows. Linear, not TLB, addresses decide, so that the load behind waits for one
+ * addition alone. */
+static void check_window(struct tr *t, unsigned k, unsigned w, unsigned size, enum jit_fill fill)
 {
     struct emit *e = t->e;
     uint32_t at = t->j->win_at + w * (uint32_t)sizeof(struct jit_win);
-    e_alu_imm(e, 1, E_AND, e_reg(J_TMP2), -4096);
+    int32_t within = size > 8 ? 15 : (int32_t)size - 1;
+    e_mov_rr(e, J_TMP2, J_ADDR);
+    e_alu_imm(e, 1, E_AND, e_reg(J_TMP2), -4096 | within);
     e_alu_rm(e, 1, E_ADD, J_TMP2, e_mem(J_VP, VP(win_gen)));
     e_op_rip(e, 1, 0x3b, J_TMP2, at + (uint32_t)offsetof(struct jit_win, tag));
     slow_way(t, E_CC_NE, k);
@@ -116,6 +129,7 @@ static void check_window(struct tr *t, unsigned k, unsigned w, enum jit_fill fil
     struct slow *s = &t->slow[t->nslow ? t->nslow - 1 : 0];
     s->back = e->at;
     s->win = (uint16_t)w;
+    s->size = (uint8_t)size;
     s->fill = fill;
 }
 
@@ -124,21 +138,17 @@ static void check_window(struct tr *t, unsigned k, unsigned w, enum jit_fill fil
 void tr_check_access(struct tr *t, unsigned k, unsigned size, bool write, bool stack)
 {
     struct emit *e = t->e;
-    if (size > 1)
-        e_lea(e, J_TMP2, e_mem(J_ADDR, (int32_t)size - 1));
-    else
-        e_mov_rr(e, J_TMP2, J_ADDR);
     if (stack) {
-        check_window(t, k, JIT_STACK_WINDOW, write ? JIT_FILL_WRITE : JIT_FILL_STACK_READ);
+        check_window(t, k, JIT_STACK_WINDOW, size, write ? JIT_FILL_WRITE : JIT_FILL_STACK_READ);
         return;
     }
     if (!t->half && t->j->nwin < JIT_WINDOWS) {
-        check_window(t, k, t->j->nwin++, write ? JIT_FILL_WRITE : JIT_FILL_READ);
+        check_window(t, k, t->j->nwin++, size, write ? JIT_FILL_WRITE : JIT_FILL_READ);
         return;
     }
+    last_page(e, size);
     e_mov_rr(e, J_TMP, J_ADDR);
     e_shift_imm(e, 1, 5, J_TMP, 7);
-    e_alu_imm(e, 1, E_AND, e_reg(J_TMP2), -4096);
     e_alu_imm(e, 0, E_AND, e_reg(J_TMP), (SOFT_TLB_SIZE - 1) << 5);
     e_alu_rm(e, 1, E_ADD, J_TMP2, e_mem(J_VP, VP(tlb_gen)));
     e_alu_rm(e, 1, E_ADD, J_TMP, e_mem(J_VP, VP(tlb)));
@@ -367,6 +377,7 @@ static void open_window(struct tr *t, struct slow *s)
 {
     struct emit *e = t->e;
     e_patch(e, s->rel_at, e->at);
+    last_page(e, s->size);
     e_op_rip(e, 1, 0x8d, J_TMP, t->j->win_at + s->win * (uint32_t)sizeof(struct jit_win)); /* lea */
     e_call_to(e, t->j->fill[s->fill]);
     e_patch(e, e_jcc(e, E_CC_E), s->back);
@@ -520,7 +531,7 @@ static bool one(struct tr *t, unsigned k)
 }
 
 /* Whether an instruction may stand in the middle, or only as the last one. */
-static bool native(const struct reread *r, uint32_t next_off, bool exact)
+static bool native(const struct reread *r, uint32_t next_off, bool x87)
 {
     bool direct = r->kind == RR_JCC || r->kind == RR_JMP || r->kind == RR_CALL;
     if (direct && (int64_t)r->imm > INT32_MAX - (int64_t)next_off) /* from the page's start */
@@ -529,7 +540,7 @@ static bool native(const struct reread *r, uint32_t next_off, bool exact)
     case RR_PLAIN: return plain_ok(r, next_off);
     case RR_X87: /* the interpreter keeps the last instruction's pointer: compared exactly only
                     there */
-        return !exact && !(r->base == RR_RIP && r->disp > INT32_MAX - (int32_t)next_off);
+        return x87 && !(r->base == RR_RIP && r->disp > INT32_MAX - (int32_t)next_off);
     case RR_VEC:
     case RR_LEA: return !(r->base == RR_RIP && r->disp > INT32_MAX - (int32_t)next_off);
     case RR_CALL_RM:
@@ -586,7 +597,8 @@ static unsigned read_block(struct tr *t)
         struct step *s = &t->step[k];
         uint32_t off = tr_off(t, k);
         s->native = off < 4096 && soft_reread(t->page + off, 4096 - off, &s->r) &&
-                    s->r.len == b->insn[k].len && native(&s->r, off + s->r.len, t->exact);
+                    s->r.len == b->insn[k].len &&
+                    native(&s->r, off + s->r.len, t->j->translate_x87);
         /* branches end blocks: one in the middle would be the decoder's and our disagreement */
         if (s->native && s->r.kind >= RR_JCC && k + 1 != b->n)
             s->native = false;

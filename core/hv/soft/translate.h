@@ -14,7 +14,7 @@ struct slow {
     uint32_t back;   /* where a window that was opened again goes on */
     uint16_t insn;
     uint16_t win;
-    uint8_t fill; /* enum jit_fill */
+    uint8_t fill, size; /* enum jit_fill; of the operand */
 };
 
 struct step {

@@ -1,0 +1,4 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* guestcode.c with every block translated before its first run. */
+#define GUESTCODE_TRANSLATE "1"
+#include "tests/fuzz/guestcode.c"
