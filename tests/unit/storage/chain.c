@@ -124,21 +124,32 @@ static bool sound(const char *name)
            r.defects + r.damages == 0;
 }
 
-static bool push(struct disk *d, const char *name, bool hold)
+static struct disk_layer *new_layer(struct disk *d, const char *name)
 {
     err e = ERR_INIT;
     if (!told(disk_create_leaf(d, name, &e), &e))
-        return false;
+        return NULL;
     scribble(d, 3); /* the guest goes on meanwhile */
     struct disk_layer *l = disk_layer_open(d, name, &e);
-    if (!told(l, &e))
-        return false;
+    told(l, &e);
+    return l;
+}
+
+static bool push_layer(struct disk *d, struct disk_layer *l, bool hold)
+{
+    err e = ERR_INIT;
     disk_pause(d, NULL, NULL);
     while (disk_in_flight(d))
         loop_turn(loop, 100);
     bool ok = told(disk_push_layer(d, l, hold, &e), &e);
     disk_resume(d);
     return ok;
+}
+
+static bool push(struct disk *d, const char *name, bool hold)
+{
+    struct disk_layer *l = new_layer(d, name);
+    return l && push_layer(d, l, hold);
 }
 
 struct merged {
@@ -277,12 +288,13 @@ static void merge_live(enum disk_format f, const char *ending, enum live how)
         scribble(d, 15);
     }
     CHECK(told(disk_settle_layers(d, &e), &e));
+    struct disk_layer *layer = how == LIVE_PUSH ? new_layer(d, n[3]) : NULL;
     struct disk_merge *job = start_live(d, how, &m);
     CHECK(job != NULL);
     CHECK(!disk_resize(d, SIZE * 2, false, &e) && e.code == ERR_BUSY);
+    if (how == LIVE_PUSH) /* before it can be ready */
+        CHECK(layer && push_layer(d, layer, false));
     scribble(d, 2);
-    if (how == LIVE_PUSH)
-        CHECK(push(d, n[3], false));
     while (!m.done && !m.ready)
         scribble(d, 1);
     CHECK_EQ(m.ready, how != LIVE_AT_ONCE && how != LIVE_PUSH);
