@@ -42,6 +42,9 @@ struct client_more {
 };
 bool client_start(struct client *c, const struct vm_config *config, const char *folder,
                   const struct client_more *more);
+/* remote.c: SPICE and VNC of a running machine as its configuration has them. False: the message is
+ * out. */
+bool client_apply_remote(struct client *c, const struct vm_config *config, const char *folder);
 /* The machine's screen, as PNG or, where path ends in .ppm, PPM. False: the message is out. */
 bool client_screenshot(struct client *c, const char *path);
 

@@ -32,7 +32,11 @@ int cli_start(int argc, char **argv)
     if (!folder)
         return cli_fail(&e);
     AUTO(client) worker = client_launch(text, folder, false);
-    return worker && client_start(worker, c, folder, NULL) ? CLI_OK : CLI_FAILED;
+    if (!worker || !client_start(worker, c, folder, NULL))
+        return CLI_FAILED;
+    if (c->spice || c->vnc)
+        client_apply_remote(worker, c, folder); /* the machine runs, whether or not they can */
+    return CLI_OK;
 }
 
 static int simple(int argc, char **argv, const char *help, const char *method)

@@ -36,6 +36,7 @@ static const struct cli_command commands[] = {
      "the enhanced session: what it offers, what is allowed, sound"},
     {"clipboard", cli_clipboard, "copy and paste between this computer and the guest"},
     {"send", cli_send, "put files into the guest"},
+    {"remote", cli_remote, "a machine's console for SPICE and VNC clients"},
     {"usb", cli_usb, "lend USB devices to a guest"},
     {"serial", cli_serial, "show a running machine's serial port"},
     {"delete", cli_delete, "delete a machine and the disks in its folder"},

@@ -115,7 +115,7 @@ static gboolean export_all(struct worker *w, GDBusConnection *c)
     for (size_t i = 0; i < G_N_ELEMENTS(objects); i++)
         if (!g_dbus_interface_skeleton_export(objects[i].skeleton, c, objects[i].path, NULL))
             return FALSE;
-    return worker_session_export(w->session, c);
+    return worker_session_export(w->session, c) && worker_remote_export(w->remote, c);
 }
 
 static gboolean on_connection(GDBusServer *server, GDBusConnection *c, struct worker *w)
@@ -208,6 +208,7 @@ static gboolean parse(struct worker *w, int argc, char **argv)
 static void clean_up(struct worker *w)
 {
     worker_console_gone(w);
+    worker_remote_gone(w->remote);
     worker_session_gone(w->session);
     g_dbus_server_stop(w->server);
     for (guint i = 0; i < w->connections->len; i++)
@@ -215,6 +216,7 @@ static void clean_up(struct worker *w)
     vm_free(w->vm);
     w->vm = NULL;
     worker_hide(w);
+    worker_remote_free(w->remote);
     worker_session_free(w->session);
     worker_serial_free(w->serial);
     worker_files_free(w->files);
@@ -251,6 +253,7 @@ int main(int argc, char **argv)
     w.viewers = g_ptr_array_new();
     w.serial = worker_serial_new();
     w.session = worker_session_new();
+    w.remote = worker_remote_new(&w);
     worker_export_machine(&w);
     worker_export_console(&w);
     worker_log_start(&w);

@@ -270,6 +270,7 @@ bool worker_make_vm(struct worker *w, err *e)
         return false;
     worker_serial_attach(w->serial, w->vm);
     worker_session_attach(w->session, w->vm, w->config);
+    worker_remote_attach(w->remote);
     for (unsigned i = 0; i < MACHINE_SERIALS; i++) {
         g_autofree char *name = g_strdup_printf("port%u", i);
         int fd = worker_files_take(w->files, name);

@@ -23,6 +23,7 @@ struct worker_files;
 struct worker_serial;
 struct worker_log;
 struct worker_session;
+struct worker_remote;
 
 struct worker {
     char *id, *folder; /* folder: NULL for a machine without one */
@@ -45,6 +46,7 @@ struct worker {
     struct worker_files *files;
     struct worker_serial *serial;
     struct worker_session *session;
+    struct worker_remote *remote;
     struct vm_config *config;
     struct vm *vm;
     struct vm_extra extra;
@@ -158,5 +160,12 @@ void worker_session_free(struct worker_session *s); /* the VM is gone */
 /* log.c: the VM's event log, and the Event signal. */
 void worker_log_start(struct worker *w);
 void worker_log_stop(struct worker *w);
+
+/* remote.c: the console for SPICE and VNC clients. `w` has its session. */
+struct worker_remote *worker_remote_new(struct worker *w);
+void worker_remote_attach(struct worker_remote *r); /* the VM is there */
+gboolean worker_remote_export(struct worker_remote *r, GDBusConnection *connection);
+void worker_remote_gone(struct worker_remote *r); /* the VM is about to go */
+void worker_remote_free(struct worker_remote *r);
 
 #endif
