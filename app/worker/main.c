@@ -128,6 +128,21 @@ static gboolean on_connection(GDBusServer *server, GDBusConnection *c, struct wo
     return TRUE;
 }
 
+enum { UNWANTED_S = 15 };
+
+/* A worker whose caller went before the machine was started: nobody else knows of it. */
+static gboolean end_if_unwanted(gpointer data)
+{
+    struct worker *w = data;
+    if (w->ended || w->vm || !(worker_is(w, "new") || worker_is(w, "off")))
+        return G_SOURCE_REMOVE;
+    w->unwanted = w->connections->len ? 0 : w->unwanted + 1;
+    if (w->unwanted < 2)
+        return G_SOURCE_CONTINUE;
+    worker_end(w, "off", "The program that made the machine ready has gone.");
+    return G_SOURCE_REMOVE;
+}
+
 static int serve(struct worker *w)
 {
     g_autoptr(GError) error = NULL;
@@ -144,6 +159,7 @@ static int serve(struct worker *w)
         return complain("the socket cannot be served", error->message);
     g_signal_connect(w->server, "new-connection", G_CALLBACK(on_connection), w);
     g_dbus_server_start(w->server);
+    g_timeout_add_seconds(UNWANTED_S, end_if_unwanted, w);
     return 0;
 }
 

@@ -52,14 +52,15 @@ struct worker {
     struct vm_extra extra;
     guint self_restore;     /* seconds; 0: never */
     GDBusConnection *owner; /* the machine goes with this connection; NULL: it outlives all */
-    guint busy;          /* calls in other threads */
-    gboolean saving;     /* a state, a checkpoint or a merge is under way: one at a time */
-    gboolean sweep;      /* look for layers to merge when that is over */
-    gboolean was_paused; /* before it was saved */
-    gboolean leaving;    /* the session ends: save (or what is set) when that is over */
-    gint cancel;         /* atomic: Cancel was called for it */
-    char *operation;     /* its name in Progress */
-    int inhibitor;       /* holds the computer's end back while we save; -1: none */
+    guint busy;             /* calls in other threads */
+    gboolean saving;        /* a state, a checkpoint or a merge is under way: one at a time */
+    gboolean sweep;         /* look for layers to merge when that is over */
+    gboolean was_paused;    /* before it was saved */
+    gboolean leaving;       /* the session ends: save (or what is set) when that is over */
+    gint cancel;            /* atomic: Cancel was called for it */
+    char *operation;        /* its name in Progress */
+    int inhibitor;          /* holds the computer's end back while we save; -1: none */
+    guint unwanted;         /* times that nobody was connected before the start */
     gboolean ended, stopping;
     int status;   /* exit */
     gint changes; /* atomic: what the I/O thread said has changed */
@@ -152,8 +153,8 @@ struct worker_session *worker_session_new(void);
 void worker_session_attach(struct worker_session *s, struct vm *vm, const struct vm_config *c);
 gboolean worker_session_export(struct worker_session *s, GDBusConnection *connection);
 /* What Console.SetUIInfo says; heeded if `from` is an enhanced console. */
-void worker_session_size(struct worker_session *s, GDBusConnection *from, guint width,
-                         guint height, guint width_mm, guint height_mm);
+void worker_session_size(struct worker_session *s, GDBusConnection *from, guint width, guint height,
+                         guint width_mm, guint height_mm);
 void worker_session_gone(struct worker_session *s); /* the VM is about to go */
 void worker_session_free(struct worker_session *s); /* the VM is gone */
 
