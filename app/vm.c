@@ -32,6 +32,7 @@ struct _VireoVm {
     VireoMachine1 *machine;
     VireoConsole *console;
     gboolean connecting, starting;
+    gboolean start_again; /* when the worker has gone */
 
     double cpu;
     guint64 cpu_ticks;
@@ -69,8 +70,7 @@ static gint64 config_time(VireoVm *self)
 
 static gboolean find_saved_state(VireoVm *self)
 {
-    g_autofree char *path = g_build_filename(self->folder, "saved", NULL);
-    return g_file_test(path, G_FILE_TEST_EXISTS);
+    return self->config && !guid_is_zero(&self->config->saved);
 }
 
 static VireoVmState state_at_rest(VireoVm *self)
@@ -98,12 +98,22 @@ void vireo_vm_reload(VireoVm *self, const struct store_entry *entry)
     emit_changed(self);
 }
 
-static void read_again(VireoVm *self)
+static void read_config(VireoVm *self)
 {
     err e = ERR_INIT;
     struct vm_config *c = store_load(self->store, &self->guid, &e);
     take_config(self, c, c ? NULL : e.text);
+}
+
+static void read_again(VireoVm *self)
+{
+    read_config(self);
     emit_changed(self);
+}
+
+void vireo_vm_refresh(VireoVm *self)
+{
+    read_again(self);
 }
 
 VireoVm *vireo_vm_new(struct store *store, const struct store_entry *entry)
@@ -226,10 +236,11 @@ static void drop_connection(VireoVm *self)
 static void on_closed(GDBusConnection *conn, gboolean vanished, GError *error, VireoVm *self)
 {
     gboolean crashed = self->state == VIREO_VM_CRASHED, well = ends_well(self->state);
+    gboolean again = self->start_again && well;
     g_autofree char *reason = g_strdup(self->reason);
     drop_connection(self);
-    self->starting = FALSE;
-    self->has_saved_state = find_saved_state(self);
+    self->starting = self->start_again = FALSE;
+    read_config(self);
     g_clear_object(&self->thumbnail);
     if (well || crashed)
         self->state = crashed ? VIREO_VM_CRASHED : state_at_rest(self);
@@ -241,6 +252,10 @@ static void on_closed(GDBusConnection *conn, gboolean vanished, GError *error, V
                                   "kept. Start it again to go on."));
     }
     emit_changed(self);
+    if (again) {
+        vireo_vm_start(self);
+        return;
+    }
     g_signal_emit(self, signals[ENDED], 0, well ? "" : (reason && crashed ? reason : self->reason));
 }
 
@@ -354,6 +369,7 @@ void vireo_vm_poll(VireoVm *self)
 typedef struct {
     VireoVm *vm;
     char *title;
+    gboolean start; /* a new worker when this one goes */
 } Call;
 
 static void on_called(GObject *source, GAsyncResult *result, gpointer data)
@@ -365,6 +381,8 @@ static void on_called(GObject *source, GAsyncResult *result, gpointer data)
     if (!v && !vireo_error_is_cancelled(error) &&
         !g_error_matches(error, G_IO_ERROR, G_IO_ERROR_CLOSED))
         vireo_vm_fail(call->vm, call->title, error);
+    if (!v && call->start && call->vm->machine)
+        call->vm->start_again = FALSE; /* it was refused, and the machine runs on */
     g_object_unref(call->vm);
     g_free(call->title);
     g_free(call);
@@ -383,6 +401,19 @@ void vireo_vm_call_with_files(VireoVm *self, const char *method, GVariant *param
     call->title = g_strdup(title);
     g_dbus_proxy_call_with_unix_fd_list(G_DBUS_PROXY(self->machine), method, parameters,
                                         G_DBUS_CALL_FLAGS_NONE, G_MAXINT, fds, self->cancellable,
+                                        on_called, call);
+}
+
+void vireo_vm_call_and_start(VireoVm *self, const char *method, GVariant *parameters,
+                             const char *title)
+{
+    self->start_again = self->machine != NULL;
+    Call *call = g_new0(Call, 1);
+    call->vm = g_object_ref(self);
+    call->title = g_strdup(title);
+    call->start = TRUE;
+    g_dbus_proxy_call_with_unix_fd_list(G_DBUS_PROXY(self->machine), method, parameters,
+                                        G_DBUS_CALL_FLAGS_NONE, G_MAXINT, NULL, self->cancellable,
                                         on_called, call);
 }
 

@@ -61,6 +61,11 @@ VireoConsole *vireo_vm_get_console(VireoVm *self);  /* NULL: off */
 void vireo_vm_start(VireoVm *self);
 /* Calls a method of org.vireo.Machine1; a failure is told by "failed" with `title`. Takes a
  * floating `parameters`. */
+/* The machine, which runs, ends by this method; then it is started anew. */
+void vireo_vm_call_and_start(VireoVm *self, const char *method, GVariant *parameters,
+                             const char *title);
+/* Reads the configuration again now. */
+void vireo_vm_refresh(VireoVm *self);
 void vireo_vm_call(VireoVm *self, const char *method, GVariant *parameters, const char *title);
 /* The same with descriptors: `fds` may be NULL. */
 void vireo_vm_call_with_files(VireoVm *self, const char *method, GVariant *parameters,

@@ -4,14 +4,15 @@
 #include <adwaita.h>
 #include <glib/gi18n.h>
 
+#include "app/checkpoints.h"
 #include "app/ui/vm-actions.h"
 
-enum { MAX_DEPTH = 64, INDENT = 18 };
+enum { MAX_DEPTH = 64, INDENT = 18, PICTURE_WIDTH = 64, PICTURE_HEIGHT = 40 };
 
 typedef struct {
-    char *id, *parent, *name, *kind;
+    char *id, *parent, *name, *kind, *thumbnail;
     gint64 created;
-    gboolean memory, complete, shown;
+    gboolean memory, complete, current, shown;
 } Checkpoint;
 
 struct _VireoCheckpointPane {
@@ -35,6 +36,7 @@ static void free_checkpoint(gpointer data)
     g_free(c->parent);
     g_free(c->name);
     g_free(c->kind);
+    g_free(c->thumbnail);
     g_free(c);
 }
 
@@ -47,6 +49,8 @@ static Checkpoint *read_checkpoint(GVariant *v)
     g_variant_dict_lookup(&d, "parent", "s", &c->parent);
     g_variant_dict_lookup(&d, "name", "s", &c->name);
     g_variant_dict_lookup(&d, "kind", "s", &c->kind);
+    g_variant_dict_lookup(&d, "thumbnail", "s", &c->thumbnail);
+    g_variant_dict_lookup(&d, "current", "b", &c->current);
     g_variant_dict_lookup(&d, "created", "x", &c->created);
     g_variant_dict_lookup(&d, "memory", "b", &c->memory);
     c->complete = TRUE;
@@ -55,6 +59,20 @@ static Checkpoint *read_checkpoint(GVariant *v)
 }
 
 /* ---- rows ---- */
+
+/* What the screen showed; an icon where there is no picture. */
+static GtkWidget *make_picture(const Checkpoint *c)
+{
+    g_autoptr(GdkTexture) shot =
+        c->thumbnail && *c->thumbnail ? gdk_texture_new_from_filename(c->thumbnail, NULL) : NULL;
+    GtkWidget *w = shot ? gtk_picture_new_for_paintable(GDK_PAINTABLE(shot))
+                        : gtk_image_new_from_icon_name("camera-photo-symbolic");
+    gtk_widget_set_size_request(w, PICTURE_WIDTH, PICTURE_HEIGHT);
+    gtk_widget_set_valign(w, GTK_ALIGN_CENTER);
+    gtk_widget_set_overflow(w, GTK_OVERFLOW_HIDDEN);
+    gtk_widget_add_css_class(w, "vm-picture");
+    return w;
+}
 
 static GtkWidget *make_row(const Checkpoint *c, int depth)
 {
@@ -66,11 +84,16 @@ static GtkWidget *make_row(const Checkpoint *c, int depth)
                        : g_strcmp0(c->kind, "automatic") == 0  ? _("Automatic")
                        : c->memory                             ? _("With memory")
                                                                : _("Disks only");
-    g_autofree char *subtitle = g_strdup_printf("%s · %s", kind, when);
+    g_autofree char *subtitle =
+        g_strdup_printf("%s · %s%s%s", kind, when, c->current ? "\n" : "",
+                        c->current ? _("The machine goes on from here") : "");
     adw_preferences_row_set_use_markup(ADW_PREFERENCES_ROW(row), FALSE);
     adw_preferences_row_set_title(ADW_PREFERENCES_ROW(row), c->name ? c->name : c->id);
     adw_action_row_set_subtitle(ADW_ACTION_ROW(row), subtitle);
+    adw_action_row_set_subtitle_lines(ADW_ACTION_ROW(row), 3);
+    adw_action_row_add_prefix(ADW_ACTION_ROW(row), make_picture(c));
     gtk_widget_set_margin_start(row, depth * INDENT);
+    g_object_set_data(G_OBJECT(row), "complete", GINT_TO_POINTER(c->complete));
     g_object_set_data_full(G_OBJECT(row), "id", g_strdup(c->id), g_free);
     g_object_set_data_full(G_OBJECT(row), "name", g_strdup(c->name), g_free);
     return row;
@@ -98,9 +121,9 @@ static void clear_list(VireoCheckpointPane *self)
 
 static void update_actions(VireoCheckpointPane *self)
 {
-    gboolean on =
-        self->vm && vireo_vm_get_machine(self->vm) && gtk_list_box_get_selected_row(self->list);
-    static const char *const names[] = {"rename", "delete", "delete-subtree"};
+    GtkListBoxRow *row = gtk_list_box_get_selected_row(self->list);
+    gboolean on = self->vm && row && g_object_get_data(G_OBJECT(row), "complete");
+    static const char *const names[] = {"apply", "rename", "delete", "delete-subtree"};
     for (gsize i = 0; i < G_N_ELEMENTS(names); i++)
         g_simple_action_set_enabled(
             G_SIMPLE_ACTION(g_action_map_lookup_action(G_ACTION_MAP(self->actions), names[i])), on);
@@ -127,16 +150,14 @@ static void show(VireoCheckpointPane *self, GVariant *list)
     update_actions(self);
 }
 
-void vireo_checkpoint_pane_set_machine(VireoCheckpointPane *self, VireoMachine1 *machine)
+void vireo_checkpoint_pane_update(VireoCheckpointPane *self)
 {
-    GVariant *now = machine ? vireo_machine1_get_checkpoints(machine) : NULL;
-    if (now && self->known && g_variant_equal(now, self->known))
-        return;
-    if (!now && !self->known)
+    g_autoptr(GVariant) now = self->vm ? vireo_checkpoints_list(self->vm) : NULL;
+    if (now == self->known || (now && self->known && g_variant_equal(now, self->known)))
         return;
     g_clear_pointer(&self->known, g_variant_unref);
-    self->known = now ? g_variant_ref(now) : NULL;
-    show(self, now);
+    self->known = g_steal_pointer(&now);
+    show(self, self->known);
 }
 
 void vireo_checkpoint_pane_set_vm(VireoCheckpointPane *self, VireoVm *vm)
@@ -156,9 +177,7 @@ static void delete_selected(VireoCheckpointPane *self, gboolean subtree)
 {
     GObject *row = selected(self);
     if (row)
-        vireo_vm_call(self->vm, "DeleteCheckpoint",
-                      g_variant_new("(sb)", g_object_get_data(row, "id"), subtree),
-                      _("The checkpoint was not deleted"));
+        vireo_checkpoints_delete(self->vm, g_object_get_data(row, "id"), subtree);
 }
 
 static void delete_one(gpointer data)
@@ -191,9 +210,7 @@ static void on_renamed(GtkEntry *entry, VireoCheckpointPane *self)
     const char *name = gtk_editable_get_text(GTK_EDITABLE(entry));
     gtk_popover_popdown(GTK_POPOVER(self->rename_popover));
     if (row && *name)
-        vireo_vm_call(self->vm, "RenameCheckpoint",
-                      g_variant_new("(ss)", g_object_get_data(row, "id"), name),
-                      _("The checkpoint was not renamed"));
+        vireo_checkpoints_rename(self->vm, g_object_get_data(row, "id"), name);
 }
 
 static void do_rename(GSimpleAction *action, GVariant *parameter, gpointer data)
@@ -208,17 +225,72 @@ static void do_rename(GSimpleAction *action, GVariant *parameter, gpointer data)
     gtk_widget_grab_focus(self->rename_entry);
 }
 
+/* ---- going back ---- */
+
+typedef struct {
+    VireoVm *vm;
+    char *id;
+} Target;
+
+static void free_target(gpointer data, GClosure *closure)
+{
+    Target *t = data;
+    g_object_unref(t->vm);
+    g_free(t->id);
+    g_free(t);
+}
+
+static void apply(gpointer data)
+{
+    Target *t = data;
+    vireo_checkpoints_apply(t->vm, t->id);
+}
+
+static void ask_to_apply(VireoCheckpointPane *self, const char *id, const char *name)
+{
+    g_autofree char *title = g_strdup_printf(_("Go Back to “%s”?"), name);
+    Target *t = g_new0(Target, 1);
+    t->vm = g_object_ref(self->vm);
+    t->id = g_strdup(id);
+    vireo_ask(GTK_WIDGET(self), title,
+              _("What the machine did since is lost, unless a checkpoint is made of it first."),
+              _("_Go Back"), TRUE, G_CALLBACK(apply), t, free_target);
+}
+
+static void do_apply(GSimpleAction *action, GVariant *parameter, gpointer data)
+{
+    GObject *row = selected(data);
+    if (row)
+        ask_to_apply(data, g_object_get_data(row, "id"), g_object_get_data(row, "name"));
+}
+
+/* The one that the present goes on from. */
+static const Checkpoint *current(VireoCheckpointPane *self)
+{
+    for (guint i = 0; i < self->checkpoints->len; i++) {
+        const Checkpoint *c = self->checkpoints->pdata[i];
+        if (c->current && c->complete && c->id)
+            return c;
+    }
+    return NULL;
+}
+
 gboolean vireo_checkpoint_pane_can_revert(VireoCheckpointPane *self)
 {
-    return FALSE;
+    return current(self) != NULL;
 }
 
 void vireo_checkpoint_pane_revert(VireoCheckpointPane *self)
 {
+    const Checkpoint *c = current(self);
+    if (c)
+        ask_to_apply(self, c->id, c->name ? c->name : c->id);
 }
 
-static const GActionEntry entries[] = {
-    {"rename", do_rename}, {"delete", do_delete}, {"delete-subtree", do_delete_subtree}};
+static const GActionEntry entries[] = {{"apply", do_apply},
+                                       {"rename", do_rename},
+                                       {"delete", do_delete},
+                                       {"delete-subtree", do_delete_subtree}};
 
 /* ---- the widget ---- */
 

@@ -10,8 +10,8 @@ G_BEGIN_DECLS
 #define VIREO_TYPE_CHECKPOINT_PANE (vireo_checkpoint_pane_get_type())
 G_DECLARE_FINAL_TYPE(VireoCheckpointPane, vireo_checkpoint_pane, VIREO, CHECKPOINT_PANE, GtkWidget)
 void vireo_checkpoint_pane_set_vm(VireoCheckpointPane *self, VireoVm *vm);
-/* NULL: the machine is off. */
-void vireo_checkpoint_pane_set_machine(VireoCheckpointPane *self, VireoMachine1 *machine);
+/* After a change of the machine. */
+void vireo_checkpoint_pane_update(VireoCheckpointPane *self);
 gboolean vireo_checkpoint_pane_can_revert(VireoCheckpointPane *self);
 /* Asks, then goes back to the newest checkpoint on the machine's line. */
 void vireo_checkpoint_pane_revert(VireoCheckpointPane *self);

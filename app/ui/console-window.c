@@ -283,7 +283,7 @@ static void update(VireoConsoleWindow *self)
     update_screen(self);
     update_keyboard(self);
     update_status(self);
-    vireo_checkpoint_pane_set_machine(self->checkpoints, m);
+    vireo_checkpoint_pane_update(self->checkpoints);
     static const char *const needs_console[] = {"win.ctrl-alt-del",    "win.keys",
                                                 "win.type-text",       "win.screenshot",
                                                 "win.copy-screenshot", "win.share"};

@@ -5,6 +5,7 @@
 #include <glib/gi18n.h>
 
 #include "app/application.h"
+#include "app/checkpoints.h"
 #include "app/error.h"
 #include "app/ui/names.h"
 
@@ -150,12 +151,7 @@ static void do_checkpoint(Context *c)
 {
     g_autoptr(GDateTime) now = g_date_time_new_now_local();
     g_autofree char *name = g_date_time_format(now, "%x %X");
-    GVariantBuilder options;
-    g_variant_builder_init(&options, G_VARIANT_TYPE("a{sv}"));
-    g_variant_builder_add(&options, "{sv}", "name", g_variant_new_string(name));
-    vireo_vm_call(c->vm, "CreateCheckpoint",
-                  g_variant_new("(a{sv}@a(sh))", &options, g_variant_new("a(sh)", NULL)),
-                  _("The checkpoint was not made"));
+    vireo_checkpoints_create(c->vm, name);
 }
 
 static void do_nmi(Context *c)
@@ -210,7 +206,7 @@ static const struct {
     {"pause", do_pause, RUNNING},
     {"resume", do_resume, PAUSED},
     {"reset", do_reset, RUNNING | PAUSED},
-    {"checkpoint", do_checkpoint, RUNNING | PAUSED},
+    {"checkpoint", do_checkpoint, OFF | RUNNING | PAUSED},
     {"nmi", do_nmi, RUNNING},
     {"settings", do_settings, OFF | RUNNING | PAUSED | BUSY},
     {"delete", do_delete, OFF | DAMAGED},

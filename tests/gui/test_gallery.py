@@ -32,7 +32,7 @@ def go_to_build():
     ui.click(ui.need(NAME, "list item"), WIZARD)
     ui.fill(WIZARD, "User name", "tester")
     ui.fill(WIZARD, "Password", "secret")
-    ui.fill(WIZARD, "Time zone", "Asia/Tokyo")
+    ui.type_into("Time zone", "Asia/Tokyo")
     ui.next_page()
     ui.next_page()
     ui.need("Processors", "spin button")
