@@ -92,6 +92,29 @@ def full_screen(serial):
     ui.wait(lambda: ui.geometry(wid)[2:] != (1440, 1000), "the window")
 
 
+def back_in_time(serial):
+    """A checkpoint from the toolbar, and back: the shell on the screen knows nothing of what came after."""
+    ui.click(screen(), f"^{NAME}$")
+    ui.xdo("type", "--delay", "30", "then=1\n")
+    type_line(serial, 2)
+    ui.press("Checkpoint", "push button")
+    ui.wait(lambda: ui.enabled(ui.find("Revert", "push button")), "a checkpoint to go back to", 120)
+    ui.click(screen(), f"^{NAME}$")
+    ui.xdo("type", "--delay", "30", "then=2\n")
+    type_line(serial, 4)
+    worker = vireo.worker(vm)
+    ui.press("Revert", "push button")
+    ui.press("Go Back", "push button")
+    ui.wait(lambda: vireo.worker(vm) not in (None, worker) and vireo.state(vm) == "running",
+            "the machine to run as it was", 120)
+    serial = vireo.Serial(vm)
+    ui.click(screen(), f"^{NAME}$")
+    ui.xdo("type", "--delay", "30", "echo then-$then >/dev/ttyS0\n")
+    assert serial.wait(r"then-(\d)", 120).group(1) == "1", "what came after the checkpoint is still there"
+    vireo.shot("machine-reverted")
+    return serial
+
+
 app = vireo.start()
 vm = wizard(make_initrd())
 ui.window_id(f"^{NAME}$")
@@ -104,6 +127,7 @@ pointer(serial)
 type_line(serial, 6)
 vireo.shot("machine-typed")
 full_screen(serial)
+serial = back_in_time(serial)
 
 # Closing leaves it running and says so once.
 ui.focus(f"^{NAME}$")

@@ -100,10 +100,19 @@ class Serial:
         return int(self.wait(r"VIREO-STATUS (\d+)", seconds).group(1))
 
 
-def state(vm):
+def info(vm):
     r = subprocess.run([BUILD + "/app/cli/vireoctl", "info", vm, "--json"], capture_output=True,
                        text=True)
-    return json.loads(r.stdout)[0]["State"] if r.returncode == 0 else "off"
+    return json.loads(r.stdout)[0] if r.returncode == 0 else {}
+
+
+def state(vm):
+    return info(vm).get("State", "off")
+
+
+def worker(vm):
+    """The process of a real machine."""
+    return info(vm).get("ProcessId")
 
 
 def shot(name):
