@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import machine
 import ui
 import vireo
 
@@ -72,8 +73,9 @@ def log_in(serial):
     serial.wait("Password: ", 120)
     serial.say("secret")
     serial.wait(r"tester@debian", 300)
-    serial.say("stty -echo; PS1=; date +zone-%Z")
+    serial.say("stty -echo; PS1=; date +zone-%Z; echo secret | sudo -S chmod 666 /dev/ttyS0; echo open-$((1+1))")
     serial.wait("zone-JST")
+    serial.wait("open-2", 120)
 
 
 def type_on_screen(serial):
@@ -90,22 +92,31 @@ def type_on_screen(serial):
             ui.xdo("type", "--delay", "40", line)
             ui.xdo("key", "Return")
             time.sleep(wait)
-    ui.xdo("type", "--delay", "40", "echo typed-$((6*7)) >/tmp/typed")
-    ui.xdo("key", "Return")
-    serial.say("until grep -s typed-42 /tmp/typed; do sleep 1; done")
-    serial.wait("typed-42", 120)
+    machine.type_line(serial, 6)
     vireo.shot(f"gallery-{ENTRY}-typed")
 
 
+vireo.say("opening the application")
 app = vireo.start()
+vireo.shot("gallery-1-empty")
 go_to_build()
+vireo.shot("gallery-2-summary")
+vireo.say("building is cancelled once, which leaves nothing")
 cancel_leaves_nothing()
+vireo.say(f"building {NAME}")
 vm = build()
 assert os.path.exists(f"{vireo.STORE}/{vm}/disk.vhdx") and not os.path.exists(f"{vireo.STORE}/{vm}/disk.raw")
+vireo.say("it starts")
 ui.wait(lambda: vireo.state(vm) == "running", "the machine to run", 60)
 serial = vireo.Serial(vm)
 log_in(serial)
+vireo.say("its user has logged in; typing on the screen")
 type_on_screen(serial)
+vireo.say("a checkpoint, and back")
+serial = machine.back_in_time(NAME, vm, serial)
+vireo.say("shutting down")
 ui.press("Shut Down", "push button")
 ui.need("Off", "label", seconds=400)
+vireo.shot("gallery-3-off")
 vireo.stop(app)
+vireo.say("done")

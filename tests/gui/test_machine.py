@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import machine
 import ui
 import vireo
 
@@ -44,13 +45,9 @@ def wizard(initrd):
     return ui.wait(lambda: vireo.machines()[0], "the machine in the store")
 
 
-def screen():
-    return ui.need("Screen of the virtual machine")
-
-
 def lit():
     """The brightest spot in the middle of the screen widget on the display, 0 to 1."""
-    e = screen().get_extents(ui.Atspi.CoordType.WINDOW)
+    e = machine.screen().get_extents(ui.Atspi.CoordType.WINDOW)
     x, y, _, _ = ui.geometry(ui.window_id(f"^{NAME}$"))
     w, h = e.width * 3 // 4, e.height // 2
     out = subprocess.run(["import", "-window", "root", "-crop",
@@ -59,15 +56,8 @@ def lit():
     return float(out)
 
 
-def type_line(serial, n):
-    """A line typed by keys arrives at the guest's shell on the screen."""
-    ui.xdo("type", "--delay", "30", f"clear; echo typed-$(({n}*7)) >/dev/ttyS0")
-    ui.xdo("key", "Return")
-    serial.wait(f"typed-{n * 7}")
-
-
 def pointer(serial):
-    ui.click(screen(), f"^{NAME}$")
+    ui.click(machine.screen(), f"^{NAME}$")
     ui.need(CAPTURED, "label")
     # EV_KEY BTN_LEFT, up after down
     assert serial.do("i=0; until pointer | grep -q '^1 110 0 0' || [ $i -gt 50 ]; do sleep 0.2; i=$((i+1)); done; "
@@ -86,33 +76,10 @@ def full_screen(serial):
     ui.wait(lambda: ui.geometry(wid)[2:] == (1440, 1000), "the full screen")
     vireo.shot("machine-full")
     ui.xdo("key", "Return")  # into the screen
-    type_line(serial, 3)
+    machine.type_line(serial, 3)
     ui.xdo("key", "--delay", "60", "Control_L+Alt_L")
     ui.xdo("key", "F11")
     ui.wait(lambda: ui.geometry(wid)[2:] != (1440, 1000), "the window")
-
-
-def back_in_time(serial):
-    """A checkpoint from the toolbar, and back: the shell on the screen knows nothing of what came after."""
-    ui.click(screen(), f"^{NAME}$")
-    ui.xdo("type", "--delay", "30", "then=1\n")
-    type_line(serial, 2)
-    ui.press("Checkpoint", "push button")
-    ui.wait(lambda: ui.enabled(ui.find("Revert", "push button")), "a checkpoint to go back to", 120)
-    ui.click(screen(), f"^{NAME}$")
-    ui.xdo("type", "--delay", "30", "then=2\n")
-    type_line(serial, 4)
-    worker = vireo.worker(vm)
-    ui.press("Revert", "push button")
-    ui.press("Go Back", "push button")
-    ui.wait(lambda: vireo.worker(vm) not in (None, worker) and vireo.state(vm) == "running",
-            "the machine to run as it was", 120)
-    serial = vireo.Serial(vm)
-    ui.click(screen(), f"^{NAME}$")
-    ui.xdo("type", "--delay", "30", "echo then-$then >/dev/ttyS0\n")
-    assert serial.wait(r"then-(\d)", 120).group(1) == "1", "what came after the checkpoint is still there"
-    vireo.shot("machine-reverted")
-    return serial
 
 
 app = vireo.start()
@@ -124,10 +91,10 @@ ui.wait(lambda: lit() > 0.4, "the kernel's lines in the window", 120)
 vireo.shot("machine-boot")
 serial.wait("VIREO-READY", 240)
 pointer(serial)
-type_line(serial, 6)
+machine.type_line(serial, 6)
 vireo.shot("machine-typed")
 full_screen(serial)
-serial = back_in_time(serial)
+serial = machine.back_in_time(NAME, vm, serial)
 
 # Closing leaves it running and says so once.
 ui.focus(f"^{NAME}$")
@@ -145,8 +112,8 @@ assert serial.do("true") == 0, "it ended with the application"
 app = vireo.start()
 ui.click(ui.need(NAME, "list item"), "Virtual Machines")
 ui.window_id(f"^{NAME}$")
-ui.click(screen(), f"^{NAME}$")
-type_line(serial, 5)
+ui.click(machine.screen(), f"^{NAME}$")
+machine.type_line(serial, 5)
 ui.press("Shut Down", "push button")
 ui.need("Off", "label", seconds=120)
 ui.wait(lambda: vireo.state(vm) == "off", "the worker to end")

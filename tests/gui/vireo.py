@@ -115,6 +115,11 @@ def worker(vm):
     return info(vm).get("ProcessId")
 
 
+def say(text):
+    """For whoever reads along."""
+    print(time.strftime("%H:%M:%S"), text, flush=True)
+
+
 def shot(name):
     if SHOTS:
         os.makedirs(SHOTS, exist_ok=True)
