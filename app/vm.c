@@ -381,7 +381,7 @@ static void on_called(GObject *source, GAsyncResult *result, gpointer data)
     if (!v && !vireo_error_is_cancelled(error) &&
         !g_error_matches(error, G_IO_ERROR, G_IO_ERROR_CLOSED))
         vireo_vm_fail(call->vm, call->title, error);
-    if (!v && call->start && call->vm->machine)
+    if (!v && call->start && !g_error_matches(error, G_IO_ERROR, G_IO_ERROR_CLOSED))
         call->vm->start_again = FALSE; /* it was refused, and the machine runs on */
     g_object_unref(call->vm);
     g_free(call->title);

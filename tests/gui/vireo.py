@@ -115,6 +115,16 @@ def worker(vm):
     return info(vm).get("ProcessId")
 
 
+def _failed(kind, value, trace):
+    try:
+        shot("failed")
+    finally:
+        sys.__excepthook__(kind, value, trace)
+
+
+sys.excepthook = _failed
+
+
 def say(text):
     """For whoever reads along."""
     print(time.strftime("%H:%M:%S"), text, flush=True)
