@@ -24,6 +24,7 @@ struct _VireoEnhanced {
     VireoSound *sound;
     GHashTable *files; /* id -> name of what is being sent */
     guint size[4];
+    guint policy; /* bits of what the settings allowed when last looked at; 0: not yet */
 };
 
 G_DEFINE_FINAL_TYPE(VireoEnhanced, vireo_enhanced, G_TYPE_OBJECT)
@@ -134,6 +135,31 @@ static void on_message(VireoSession1 *session, const char *text, VireoEnhanced *
     say(self, text);
 }
 
+/* What the person changes in the settings holds for the running machine at once. */
+static void follow_settings(VireoEnhanced *self)
+{
+    static const char *const names[] = {
+        "clipboard-to-guest", "clipboard-from-guest", "files", "sound", "microphone", "usb"};
+    const struct vm_config *c = vireo_vm_get_config(self->vm);
+    if (!c || !self->session)
+        return;
+    const bool now[] = {c->clipboard_to, c->clipboard_from, c->files,
+                        c->sound,        c->microphone,     c->usb};
+    guint bits = 1u << G_N_ELEMENTS(names);
+    GVariantBuilder b;
+    g_variant_builder_init(&b, G_VARIANT_TYPE("a{sb}"));
+    for (gsize i = 0; i < G_N_ELEMENTS(names); i++) {
+        bits |= (guint)now[i] << i;
+        if (self->policy && (bits ^ self->policy) & 1u << i)
+            g_variant_builder_add(&b, "{sb}", names[i], (gboolean)now[i]);
+    }
+    GVariant *changes = g_variant_ref_sink(g_variant_builder_end(&b));
+    if (g_variant_n_children(changes))
+        vireo_session1_call_set_policy(self->session, changes, self->cancellable, NULL, NULL);
+    g_variant_unref(changes);
+    self->policy = bits;
+}
+
 static void on_proxy(GObject *source, GAsyncResult *result, gpointer data)
 {
     g_autoptr(VireoEnhanced) self = data;
@@ -147,6 +173,7 @@ static void on_proxy(GObject *source, GAsyncResult *result, gpointer data)
     g_signal_connect_swapped(session, "g-properties-changed", G_CALLBACK(update), self);
     g_signal_connect(session, "transfer", G_CALLBACK(on_transfer), self);
     g_signal_connect(session, "message", G_CALLBACK(on_message), self);
+    follow_settings(self);
     update(self);
 }
 
@@ -158,6 +185,7 @@ static void drop_session(VireoEnhanced *self)
     self->cancellable = g_cancellable_new();
     self->connecting = FALSE;
     g_hash_table_remove_all(self->files);
+    self->policy = 0;
     if (self->session)
         g_signal_handlers_disconnect_by_data(self->session, self);
     g_clear_object(&self->session);
@@ -166,6 +194,7 @@ static void drop_session(VireoEnhanced *self)
 static void on_vm_changed(VireoEnhanced *self)
 {
     VireoMachine1 *machine = vireo_vm_get_machine(self->vm);
+    follow_settings(self);
     if (machine == self->machine)
         return;
     drop_session(self);

@@ -73,8 +73,8 @@ static void listener_free(gpointer data)
 static void on_answer(GObject *source, GAsyncResult *result, gpointer data)
 {
     g_autoptr(GError) error = NULL;
-    g_autoptr(GVariant) r =
-        g_dbus_connection_call_finish(G_DBUS_CONNECTION(source), result, &error);
+    GVariant *r = g_dbus_connection_call_finish(G_DBUS_CONNECTION(source), result, &error);
+    g_clear_pointer(&r, g_variant_unref);
     if (!g_error_matches(error, G_IO_ERROR, G_IO_ERROR_CANCELLED))
         ((struct listener *)data)->waiting--;
 }

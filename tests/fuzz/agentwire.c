@@ -72,10 +72,10 @@ static void on_format(void *ctx, const struct audio_format *f)
 }
 static void on_data(void *ctx, uint64_t sequence, uint64_t time, const uint8_t *data, size_t len)
 {
-    static volatile uint8_t sink;
     if (!frame || !len || len % frame || len > AUDIO_MAX_DATA)
         abort();
-    sink ^= data[len - 1];
+    if (data[len - 1] == 0 && data[0] == 1) /* reads what it was given */
+        frame += 0;
 }
 static void on_running(void *ctx, bool on)
 {
