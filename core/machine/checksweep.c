@@ -88,25 +88,6 @@ static void remove_checkpoint(const char *folder, const struct guid *id)
         storefs_remove(AT_FDCWD, path, NULL);
 }
 
-/* Whether a clone still stands on the checkpoint's disks: its folder is named in a file "clone-*".
- */
-static bool has_clone(const char *folder, const struct guid *id)
-{
-    AUTO(str) path = checkpoint_path(folder, id, NULL, NULL);
-    DIR *d = path ? opendir(path) : NULL;
-    bool found = false;
-    for (struct dirent *de; d && !found && (de = readdir(d));) {
-        size_t len = 0;
-        if (strncmp(de->d_name, "clone-", 6) != 0)
-            continue;
-        AUTO(str) where = storefs_read(dirfd(d), de->d_name, PATH_MAX, &len, NULL);
-        found = where && storefs_is_there(where);
-    }
-    if (d)
-        closedir(d);
-    return found;
-}
-
 /* Parents first, then folders: a cut leaves what the next sweep takes up. */
 static bool settle_tree(struct sweep *s, err *e)
 {
@@ -120,7 +101,7 @@ static bool settle_tree(struct sweep *s, err *e)
         !store_update_at(s->folder, set_current, &current, e))
         return false;
     for (size_t i = 0; i < s->n; i++)
-        if (!is_live(s, &s->list[i]) && !has_clone(s->folder, &s->list[i].id))
+        if (!is_live(s, &s->list[i]))
             remove_checkpoint(s->folder, &s->list[i].id);
     return true;
 }
@@ -341,7 +322,7 @@ static bool walk_all(struct sweep *s, err *e)
     if (!walk_config(s, s->now, e))
         return false;
     for (size_t i = 0; i < s->n; i++) {
-        if (!is_live(s, &s->list[i]) && !has_clone(s->folder, &s->list[i].id))
+        if (!is_live(s, &s->list[i]))
             continue;
         AUTO(vm_config) c = checkpoint_config(s->folder, &s->list[i].id, e);
         if (!c || !walk_config(s, c, e))
