@@ -29,14 +29,19 @@ enum { POLL_MS = 10, STATE_MAX = 512 << 20, MAX_DEPTH = 62 };
 
 /* ---- the configuration as it is now ---- */
 
+static enum vm_bus bus_of(const struct vm_disk_info *d)
+{
+    return strncmp(d->id, "ide", 3) == 0 ? VM_BUS_IDE : VM_BUS_SCSI;
+}
+
 static bool now_disk(struct vm_config *c, const struct vm_disk_info *d, err *e)
 {
     struct vm_disk *to = NULL;
     for (uint32_t i = 0; i < c->n_disks && !to; i++)
-        if (c->disks[i].bus == VM_BUS_SCSI && c->disks[i].slot == d->lun)
+        if (c->disks[i].bus == bus_of(d) && c->disks[i].slot == d->lun)
             to = &c->disks[i];
     if (!to &&
-        !(to = vm_config_add_disk(c, VM_BUS_SCSI, d->dvd ? VM_MEDIA_DVD : VM_MEDIA_DISK, NULL, e)))
+        !(to = vm_config_add_disk(c, bus_of(d), d->dvd ? VM_MEDIA_DVD : VM_MEDIA_DISK, NULL, e)))
         return false;
     to->slot = d->lun;
     to->media = d->dvd ? VM_MEDIA_DVD : VM_MEDIA_DISK;
@@ -46,15 +51,15 @@ static bool now_disk(struct vm_config *c, const struct vm_disk_info *d, err *e)
 
 static bool now_disks(struct vm *v, struct vm_config *c, err *e)
 {
-    struct vm_disk_info *list = calloc(VM_LUNS, sizeof *list);
+    struct vm_disk_info *list = calloc(VM_PLACES, sizeof *list);
     if (!list)
         return err_set(e, ERR_NO_MEMORY, "Not enough memory");
-    unsigned n = vm_list_disks(v, list, VM_LUNS);
+    unsigned n = vm_list_disks(v, list, VM_PLACES);
     bool ok = true;
     for (uint32_t i = c->n_disks; i-- > 0;) {
-        bool there = c->disks[i].bus != VM_BUS_SCSI;
+        bool there = false;
         for (unsigned k = 0; k < n; k++)
-            there |= c->disks[i].slot == list[k].lun;
+            there |= c->disks[i].bus == bus_of(&list[k]) && c->disks[i].slot == list[k].lun;
         if (!there)
             vm_config_remove_disk(c, i);
     }
@@ -271,7 +276,7 @@ static void do_save(struct vm_call *c)
     c->ok = machine_save(v->machine, s->w, c->e);
     if (c->ok)
         c->ok = (s->pid = start_child(s->mem, c->e)) > 0;
-    for (unsigned i = 0; c->ok && i < VM_LUNS; i++) {
+    for (unsigned i = 0; c->ok && i < VM_PLACES; i++) {
         const struct vm_lun *l = &v->luns[i];
         int rc = l->disk && !l->read_only ? disk_flush_sync(l->disk) : 0;
         if (rc)
@@ -387,8 +392,8 @@ struct vm_checkpointing {
     struct vm *v;
     char *folder;
     struct checkpoint c; /* id and memory; the strings are the caller's */
-    struct checkpoint_leaf leaf[VM_LUNS];
-    struct disk_layer *layer[VM_LUNS]; /* by leaf */
+    struct checkpoint_leaf leaf[VM_PLACES];
+    struct disk_layer *layer[VM_PLACES]; /* by leaf */
     unsigned nleaves;
     struct state_writer *w;
     struct memfile *below;
@@ -397,6 +402,12 @@ struct vm_checkpointing {
     bool swapped;
     struct vm_checkpoint_times times;
 };
+
+static struct vm_lun *place_of(struct vm_checkpointing *k, unsigned leaf)
+{
+    const struct checkpoint_leaf *l = &k->leaf[leaf];
+    return &k->v->luns[l->bus == VM_BUS_IDE ? VM_LUNS + l->slot : l->slot];
+}
 
 static char *leaf_path(const struct vm_checkpointing *k, unsigned i, err *e)
 {
@@ -413,8 +424,9 @@ static bool make_leaf(struct vm_checkpointing *k, unsigned lun, struct vm_lun *l
     if (disk_layer_name(l->disk, MAX_DEPTH))
         return err_set(e, ERR_UNSUPPORTED, "%s has too many layers: delete some checkpoints",
                        l->path);
-    k->leaf[i] =
-        (struct checkpoint_leaf){VM_BUS_SCSI, lun, checkpoint_leaf_name(l->path, &k->c.id, lun, e)};
+    bool ide = lun >= VM_LUNS;
+    k->leaf[i] = (struct checkpoint_leaf){ide ? VM_BUS_IDE : VM_BUS_SCSI, ide ? lun - VM_LUNS : lun,
+                                          checkpoint_leaf_name(l->path, &k->c.id, lun, e)};
     if (!k->leaf[i].path)
         return false;
     k->nleaves++;
@@ -428,7 +440,7 @@ static bool make_leaf(struct vm_checkpointing *k, unsigned lun, struct vm_lun *l
 static void make_leaves(struct vm_call *c)
 {
     struct vm_checkpointing *k = c->arg;
-    for (unsigned i = 0; c->ok && i < VM_LUNS; i++) {
+    for (unsigned i = 0; c->ok && i < VM_PLACES; i++) {
         struct vm_lun *l = &c->v->luns[i];
         if (l->used && l->disk && !l->dvd && !l->read_only)
             c->ok = make_leaf(k, i, l, c->e);
@@ -444,7 +456,7 @@ static void drained(void *ctx)
 static bool push_layers(struct vm_checkpointing *k, err *e)
 {
     for (unsigned i = 0; i < k->nleaves; i++) {
-        struct vm_lun *l = &k->v->luns[k->leaf[i].slot];
+        struct vm_lun *l = place_of(k, i);
         bool quiet = false;
         AUTO(str) name = strdup(k->leaf[i].path);
         disk_pause(l->disk, drained, &quiet);
@@ -494,9 +506,9 @@ static void settle(struct vm_call *c)
 {
     struct vm_checkpointing *k = c->arg;
     for (unsigned i = 0; i < k->nleaves; i++)
-        disk_release_flushes(k->v->luns[k->leaf[i].slot].disk);
+        disk_release_flushes(place_of(k, i)->disk);
     for (unsigned i = 0; c->ok && i < k->nleaves; i++)
-        c->ok = disk_settle_layers(k->v->luns[k->leaf[i].slot].disk, c->e);
+        c->ok = disk_settle_layers(place_of(k, i)->disk, c->e);
     vm_changed(k->v, VM_CHANGED_DISKS);
 }
 
@@ -659,7 +671,7 @@ static bool is_file(const char *name, const char *path)
 static void start_merge(struct vm_call *c)
 {
     struct merging *g = c->arg;
-    for (unsigned i = 0; i < VM_LUNS; i++) {
+    for (unsigned i = 0; i < VM_PLACES; i++) {
         struct disk *d = c->v->luns[i].disk;
         const char *name;
         for (unsigned depth = 0; d && (name = disk_layer_name(d, depth)); depth++) {
@@ -698,7 +710,7 @@ static void conclude_merge(struct vm_call *c)
 static void rename_disk(struct vm_call *c)
 {
     const struct checkpoint_merge *m = c->arg;
-    for (unsigned i = 0; i < VM_LUNS; i++) {
+    for (unsigned i = 0; i < VM_PLACES; i++) {
         struct vm_lun *l = &c->v->luns[i];
         const char *name = l->disk ? disk_layer_name(l->disk, 0) : NULL;
         char *copy = is_file(name, m->lower) ? strdup(name) : NULL;
