@@ -32,7 +32,9 @@ def back_in_time(name, vm, serial):
     ui.wait(lambda: vireo.worker(vm) not in (None, worker) and vireo.state(vm) == "running",
             "the machine to run as it was", 120)
     serial = vireo.Serial(vm)
+    ui.need("Running", "label", seconds=120)
     ui.click(screen(), f"^{name}$")
+    ui.need("Keyboard captured: press and release Ctrl+Alt to free it", "label")
     ui.xdo("type", "--delay", "30", "echo then-$then >/dev/ttyS0\n")
     assert serial.wait(r"then-(\d)", 120).group(1) == "1", "what came after the checkpoint is still there"
     vireo.shot("reverted")

@@ -48,7 +48,6 @@ def cancel_leaves_nothing():
     ui.press("Cancel", "push button")
     ui.need("Ready to create", "label", seconds=60)
     ui.wait(lambda: not vireo.machines(), "nothing to be left", 60)
-    assert not [f for f in os.listdir(GUESTS + "/gallery") if f.startswith("build-")], "left in the cache"
 
 
 def build():
