@@ -11,6 +11,7 @@
 #include "app/error.h"
 #include "app/files.h"
 #include "app/launcher.h"
+#include "app/remote.h"
 
 #define MACHINE_PATH "/org/vireo/Machine1"
 
@@ -149,10 +150,29 @@ static bool change_setting(void *ctx, struct vm_config *c, err *e)
     return vm_config_set(c, s->key, s->value, e);
 }
 
+static void on_remote(GObject *source, GAsyncResult *result, gpointer data)
+{
+    g_autoptr(VireoVm) self = data;
+    g_autoptr(GError) error = NULL;
+    if (!vireo_remote_apply_finish(result, &error) && !vireo_error_is_cancelled(error))
+        vireo_vm_fail(self, _("The console could not be shared"), error);
+}
+
+void vireo_vm_apply_remote(VireoVm *self)
+{
+    if (self->connection && self->config)
+        vireo_remote_apply_async(self->connection, self->config, self->folder, self->cancellable,
+                                 on_remote, g_object_ref(self));
+}
+
 gboolean vireo_vm_set(VireoVm *self, const char *key, const char *value, GError **error)
 {
     struct setting s = {key, value};
-    return vireo_vm_update(self, change_setting, &s, error);
+    if (!vireo_vm_update(self, change_setting, &s, error))
+        return FALSE;
+    if (g_str_has_prefix(key, "remote."))
+        vireo_vm_apply_remote(self);
+    return TRUE;
 }
 
 /* ---- the worker's side ---- */
@@ -438,9 +458,11 @@ static void on_started(GObject *source, GAsyncResult *result, gpointer data)
 {
     g_autoptr(VireoVm) self = data;
     g_autoptr(GError) error = NULL;
-    if (vireo_machine1_call_start_finish(VIREO_MACHINE1(source), NULL, result, &error))
+    if (vireo_machine1_call_start_finish(VIREO_MACHINE1(source), NULL, result, &error)) {
         self->starting = FALSE;
-    else if (self->machine == VIREO_MACHINE1(source))
+        if (self->config && (self->config->spice || self->config->vnc))
+            vireo_vm_apply_remote(self);
+    } else if (self->machine == VIREO_MACHINE1(source))
         start_failed(self, error);
 }
 

@@ -74,6 +74,8 @@ void vireo_vm_call_with_files(VireoVm *self, const char *method, GVariant *param
 gboolean vireo_vm_set(VireoVm *self, const char *key, const char *value, GError **error);
 gboolean vireo_vm_update(VireoVm *self, bool (*fn)(void *ctx, struct vm_config *c, err *e),
                          void *ctx, GError **error);
+/* SPICE and VNC of the running machine as the settings have them; after a new password, too. */
+void vireo_vm_apply_remote(VireoVm *self);
 /* Writes a line for people and tells it by "failed". */
 void vireo_vm_fail(VireoVm *self, const char *title, const GError *error);
 
