@@ -78,16 +78,23 @@ class Serial:
                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         os.set_blocking(self.p.stdout.fileno(), False)
 
-    def wait(self, pattern, seconds=60):
-        """Waits for the pattern; what came before it is forgotten."""
+    def look(self, pattern, seconds=60):
+        """Waits for the pattern; what came before it is forgotten. None: it did not come."""
         def look():
             self.text += (self.p.stdout.read() or b"").decode(errors="replace")
             return re.search(pattern, self.text)
         try:
             m = ui.wait(look, pattern, seconds)
         except ui.NotThere:
-            sys.exit(f"no “{pattern}” from the guest in {seconds} s: {self.text[-3000:]}")
+            return None
         self.text = self.text[m.end():]
+        return m
+
+    def wait(self, pattern, seconds=60):
+        """The same, and it must come."""
+        m = self.look(pattern, seconds)
+        if not m:
+            sys.exit(f"no “{pattern}” from the guest in {seconds} s: {self.text[-3000:]}")
         return m
 
     def say(self, line):

@@ -64,7 +64,7 @@ until_root() {
 
 # The disk that is (vhci) or is not (-v vhci) behind vhci_hcd, into $said.
 find_disk() {
-    until_root "for d in /sys/block/sd*; do readlink -f \$d; done | grep $* | sed 's,.*/,,' | grep ."
+    until_root "for d in /sys/block/sd*; do readlink -f \$d; done | grep /usb | grep $* | sed 's,.*/,,' | grep ."
 }
 
 # What the viewer's device list says of them; needs the disk partitioned (storage).

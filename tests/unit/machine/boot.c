@@ -117,18 +117,21 @@ static void a_32_bit_kernel_enters_protected_mode(void)
     end(&b);
 }
 
-static void little_memory_moves_or_refuses(void)
+static void little_memory_is_refused(void)
 {
     struct bench b;
     static uint8_t k[BZ_SIZE];
     make_bzimage(k, true);
-    begin(&b, MIB(24), k, sizeof k); /* 16 to 32 MiB does not fit, 2 to 18 does */
+    /* 16 to 32 MiB does not fit; loaded at 2 MiB it would unpack itself to 16 all the same. */
+    for (uint64_t memory = MIB(8); memory <= MIB(24); memory += MIB(16)) {
+        begin(&b, memory, k, sizeof k);
+        CHECK(!boot_load(&b.p, b.mem, &b.s, &b.e));
+        CHECK(strstr(b.e.text, "more memory than the machine has") != NULL);
+        end(&b);
+    }
+    begin(&b, MIB(40), k, sizeof k);
     CHECK(boot_load(&b.p, b.mem, &b.s, &b.e));
-    CHECK_EQ(b.s.rip, 0x200200);
-    end(&b);
-    begin(&b, MIB(8), k, sizeof k);
-    CHECK(!boot_load(&b.p, b.mem, &b.s, &b.e));
-    CHECK(strstr(b.e.text, "more memory than the machine has") != NULL);
+    CHECK_EQ(b.s.rip, MIB(16) + 0x200);
     end(&b);
 }
 
@@ -282,7 +285,7 @@ static void memory_maps(void)
 
 static const struct check_test tests[] = {CHECK_TEST(a_64_bit_kernel_gets_what_it_expects),
                                           CHECK_TEST(a_32_bit_kernel_enters_protected_mode),
-                                          CHECK_TEST(little_memory_moves_or_refuses),
+                                          CHECK_TEST(little_memory_is_refused),
                                           CHECK_TEST(wrong_files_are_refused_with_a_reason),
                                           CHECK_TEST(elf_kernels_by_pvh_or_64_bit_entry),
                                           CHECK_TEST(multiboot_by_header_addresses),
