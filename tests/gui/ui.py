@@ -127,11 +127,23 @@ def click(node, title, button=1):
     xdo("mousemove", x + e.x + e.width // 2, y + e.y + e.height // 2, "click", button)
 
 
+def content(node):
+    iface = node.get_text_iface()
+    return Atspi.Text.get_text(iface, 0, Atspi.Text.get_character_count(iface)) if iface else None
+
+
 def fill(title, label, text):
-    """Types into a row of the window of that title as a person would."""
-    click(need(label, "text"), title)
-    xdo("key", "ctrl+a")
-    xdo("type", "--delay", "1", text)
+    """Types into a row of the window of that title as a person would, who looks at what stands there then: a
+    page that still slides in takes neither click nor keys."""
+    for _ in range(5):
+        node = need(label, "text")
+        click(node, title)
+        xdo("key", "ctrl+a")
+        xdo("type", "--delay", "1", text)
+        time.sleep(0.3)
+        if content(node) == text:
+            return
+    raise NotThere(f"{label} takes no text: {content(node)!r}")
 
 
 def next_page():
