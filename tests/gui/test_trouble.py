@@ -3,6 +3,7 @@
 behind, full and read-only places, a second instance; and units of the user's systemd."""
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -25,8 +26,10 @@ def failure(*words):
             if n.get_role_name() == "label" and all(w in n.get_name() for w in words):
                 return n
         return None
-    ui.wait(look, f"a message with {words}")
-    ui.press("Close", "push button")
+    dialog = ui.wait(look, f"a message with {words}")
+    while dialog.get_role_name() not in ("dialog", "alert", "frame", "window"):
+        dialog = dialog.get_parent()
+    ui.press("Close", "push button", dialog)
     ui.wait(lambda: look() is None, "the message to close")
 
 
@@ -107,6 +110,7 @@ def places(app):
         failure("cannot be written", folder)
         os.chmod(folder, 0o700)
     runtime = os.environ["XDG_RUNTIME_DIR"] + "/vireo/" + vm
+    shutil.rmtree(runtime, ignore_errors=True)  # of the start that failed
     open(runtime, "w").close()
     start_machine("Read only")
     failure("running machines", runtime)
