@@ -13,7 +13,6 @@ GUESTS = os.environ["VIREO_GUESTS"]
 HERE = os.path.dirname(os.path.abspath(__file__))
 NAME = "Real one"
 KERNEL = GUESTS + "/kernels/full/vmlinuz"
-CAPTURED = "Keyboard captured: press and release Ctrl+Alt to free it"
 
 if not os.path.exists(KERNEL):
     print("the tests' kernels are not there (tests/guests/prepare)")
@@ -58,7 +57,7 @@ def lit():
 
 def pointer(serial):
     ui.click(machine.screen(), f"^{NAME}$")
-    ui.need(CAPTURED, "label")
+    ui.need(machine.CAPTURED, "label")
     # EV_KEY BTN_LEFT, up after down
     assert serial.do("i=0; until pointer | grep -q '^1 110 0 0' || [ $i -gt 50 ]; do sleep 0.2; i=$((i+1)); done; "
                      "pointer | grep -q '^1 110 1 0'") == 0, "no click in the guest"
@@ -71,7 +70,7 @@ def pointer(serial):
 def full_screen(serial):
     wid = ui.focus(f"^{NAME}$")
     ui.xdo("key", "--delay", "60", "Control_L+Alt_L")
-    ui.gone(CAPTURED, "label")
+    ui.gone(machine.CAPTURED, "label")
     ui.xdo("key", "F11")
     ui.wait(lambda: ui.geometry(wid)[2:] == (1440, 1000), "the full screen")
     vireo.shot("machine-full")
