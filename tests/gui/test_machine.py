@@ -4,6 +4,7 @@ screen and back, runs on when its window is closed, is opened again, and shuts d
 import os
 import subprocess
 import sys
+import time
 
 import machine
 import ui
@@ -74,8 +75,14 @@ def full_screen(serial):
     ui.xdo("key", "F11")
     ui.wait(lambda: ui.geometry(wid)[2:] == (1440, 1000), "the full screen")
     vireo.shot("machine-full")
-    ui.xdo("key", "Return")  # into the screen
-    machine.type_line(serial, 3)
+    for _ in range(4):
+        ui.xdo("key", "Return")  # into the screen, once the window is laid out
+        time.sleep(1)
+        machine.line("clear; echo typed-$((3*7)) >/dev/ttyS0")
+        if serial.look("typed-21", 15):
+            break
+    else:
+        sys.exit("the screen takes no keys in full screen")
     ui.xdo("key", "--delay", "60", "Control_L+Alt_L")
     ui.xdo("key", "F11")
     ui.wait(lambda: ui.geometry(wid)[2:] != (1440, 1000), "the window")
