@@ -23,8 +23,8 @@ typedef struct {
     gboolean dynamic, connected;
 } VireoCreateRequest;
 
-/* Takes the request, borrows the store until the callback. Nothing is left behind on failure or when
- * cancelled. */
+/* Takes the request, borrows the store until the callback. Nothing is left behind on failure or
+ * when cancelled. */
 void vireo_create_async(struct store *store, VireoCreateRequest *request, VireoProgress progress,
                         gpointer progress_data, GCancellable *cancellable,
                         GAsyncReadyCallback callback, gpointer data);

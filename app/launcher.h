@@ -10,8 +10,8 @@
 /* $XDG_RUNTIME_DIR/vireo/<id>/bus */
 char *vireo_launcher_socket(const char *id);
 
-/* The worker's program: $VIREO_WORKER, the one near this program in a build folder, or the installed
- * one. Owned by the caller. */
+/* The worker's program: $VIREO_WORKER, the one near this program in a build folder, or the
+ * installed one. Owned by the caller. */
 char *vireo_launcher_worker(void);
 /* `folder` is the machine's own. The result is a connection to the worker, in state "new". */
 void vireo_launcher_start_async(const char *id, const char *folder, GCancellable *cancellable,

@@ -492,7 +492,8 @@ bool hv_memory_map_file(struct hv_memory *m, uint64_t gpa, uint64_t len, int fd,
                        (long long)st.st_size);
     if (gpa % HV_PAGE_SIZE || len % HV_PAGE_SIZE || !len ||
         !hv_memory_acquire(m, gpa, len, true, &s))
-        return err_set(e, ERR_CORRUPT, "the memory file has 0x%llx bytes at 0x%llx, which is no RAM",
+        return err_set(e, ERR_CORRUPT,
+                       "the memory file has 0x%llx bytes at 0x%llx, which is no RAM",
                        (unsigned long long)len, (unsigned long long)gpa);
     bool ok = s.region->kind == HV_REGION_RAM &&
               mmap(s.ptr, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, fd,

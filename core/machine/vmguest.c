@@ -191,8 +191,8 @@ static void start_accept(struct vm_call *call)
 {
     struct accept_call *a = call->arg;
     hvsock_unlisten(call->v->sockets, a->port);
-    call->ok = !a->accept ||
-               hvsock_listen_fd(call->v->sockets, a->port, a->accept, a->ctx, call->e);
+    call->ok =
+        !a->accept || hvsock_listen_fd(call->v->sockets, a->port, a->accept, a->ctx, call->e);
 }
 
 bool vm_accept_guest(struct vm *v, uint32_t port, vm_guest_accept_fn *accept, void *ctx, err *e)

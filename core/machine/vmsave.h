@@ -53,9 +53,9 @@ void vm_checkpoint_get_times(const struct vm_checkpointing *k, struct vm_checkpo
 
 /* ---- merging layers of a running machine's disks ---- */
 
-/* Merges `m` if both layers are in the chain of one of its disks, records that nobody needs the upper
- * one any more (checkpoint_merged is still to be called), and waits for it. ERR_NOT_FOUND: they are
- * not in any chain. */
+/* Merges `m` if both layers are in the chain of one of its disks, records that nobody needs the
+ * upper one any more (checkpoint_merged is still to be called), and waits for it. ERR_NOT_FOUND:
+ * they are not in any chain. */
 bool vm_merge_layers(struct vm *v, const char *folder, const struct checkpoint_merge *m,
                      const struct vm_progress *progress, err *e);
 

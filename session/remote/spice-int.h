@@ -23,6 +23,7 @@ void spice_display_free(struct spice_display *d); /* before the server goes */
 struct spice_input;
 struct spice_input *spice_input_new(SpiceServer *server, struct console *console);
 void spice_input_set_view_only(struct spice_input *i, gboolean on);
-void spice_input_free(struct spice_input *i); /* after the server went: it lets go of keys until then */
+void spice_input_free(
+    struct spice_input *i); /* after the server went: it lets go of keys until then */
 
 #endif

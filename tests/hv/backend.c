@@ -25,8 +25,9 @@ GUEST(guest_synic)
 GUEST(guest_synic_isr)
 GUEST(guest_stimer)
 GUEST(guest_stimer_isr)
-GUEST(guest_level) GUEST(guest_level_isr) GUEST(guest_extint) GUEST(guest_extint_isr)
-    GUEST(guest_count) GUEST(guest_smp) GUEST(guest_smp_ap) GUEST(guest_crash) GUEST(guest_triple)
+GUEST(guest_level)
+GUEST(guest_level_isr) GUEST(guest_extint) GUEST(guest_extint_isr) GUEST(guest_count)
+    GUEST(guest_smp) GUEST(guest_smp_ap) GUEST(guest_crash) GUEST(guest_triple)
 #define BYTES(name) name, (size_t)(name##_end - name)
 
         static enum hv_accel accel;

@@ -98,13 +98,14 @@ insn_fn soft_op_mov_sreg, soft_op_mov_from_sreg, soft_op_mov_from_sreg_m, soft_o
     soft_op_arpl, soft_op_lar, soft_op_lsl, soft_op_grp6;
 
 /* System. */
-insn_fn soft_op_ud, soft_op_hlt, soft_op_cli, soft_op_sti, soft_op_sti_last, soft_op_in, soft_op_out, soft_op_cpuid,
-    soft_op_rdtsc, soft_op_rdtscp, soft_op_rdpmc, soft_op_rdmsr, soft_op_wrmsr, soft_op_syscall,
-    soft_op_sysret, soft_op_sysenter, soft_op_sysexit, soft_op_mov_cr, soft_op_mov_to_cr,
-    soft_op_mov_dr, soft_op_mov_to_dr, soft_op_clts, soft_op_invd, soft_op_lgdt, soft_op_lidt,
-    soft_op_sgdt, soft_op_sidt, soft_op_smsw, soft_op_smsw_m, soft_op_lmsw, soft_op_invlpg,
-    soft_op_swapgs, soft_op_clac, soft_op_stac, soft_op_vmcall, soft_op_rdrand, soft_op_rsm,
-    soft_op_fsgsbase, soft_op_fwait, soft_op_rdpid, soft_op_gp;
+insn_fn soft_op_ud, soft_op_hlt, soft_op_cli, soft_op_sti, soft_op_sti_last, soft_op_in,
+    soft_op_out, soft_op_cpuid, soft_op_rdtsc, soft_op_rdtscp, soft_op_rdpmc, soft_op_rdmsr,
+    soft_op_wrmsr, soft_op_syscall, soft_op_sysret, soft_op_sysenter, soft_op_sysexit,
+    soft_op_mov_cr, soft_op_mov_to_cr, soft_op_mov_dr, soft_op_mov_to_dr, soft_op_clts,
+    soft_op_invd, soft_op_lgdt, soft_op_lidt, soft_op_sgdt, soft_op_sidt, soft_op_smsw,
+    soft_op_smsw_m, soft_op_lmsw, soft_op_invlpg, soft_op_swapgs, soft_op_clac, soft_op_stac,
+    soft_op_vmcall, soft_op_rdrand, soft_op_rsm, soft_op_fsgsbase, soft_op_fwait, soft_op_rdpid,
+    soft_op_gp;
 
 /* Vector gates, by enum vec_class. */
 extern insn_fn *const soft_vec_gate[6];

@@ -73,7 +73,7 @@ static inline void fake_end(struct fake *f, struct device d)
 static inline void fake_advance(struct fake *f, struct device d, uint64_t ns)
 {
     f->now_ns += ns;
-    d.ops->start(d.self); /* timers look at the new time */
+    d.ops->start(d.self);                                    /* timers look at the new time */
     for (int i = 0; i < 8 && loop_turn(f->env.loop, 0); i++) /* one due in a moment stays so */
         ;
 }
