@@ -19,7 +19,7 @@ answer() {
     lines=$((lines + 1)) tries=0
     while [ "$(wc -l <answers)" -lt $lines ]; do
         tries=$((tries + 1))
-        [ $tries -lt 300 ] || die "no answer to: $*"
+        [ $tries -lt 1200 ] || die "no answer to: $*"
         sleep 0.1
     done
     reply=$(sed -n ${lines}p answers)
@@ -57,7 +57,7 @@ until_root() {
     tries=0
     until root "$*"; do
         tries=$((tries + 1))
-        [ $tries -lt 100 ] || die "never: $* ($said)"
+        [ $tries -lt 400 ] || die "never: $* ($said)"
         sleep 0.2
     done
 }

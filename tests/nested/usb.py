@@ -44,7 +44,7 @@ def qemu_arguments(work):
 def monitor(work, command):
     with socket.socket(socket.AF_UNIX) as s:
         s.connect(f"{work}/monitor")
-        s.settimeout(5)
+        s.settimeout(60)
         s.recv(4096)
         s.sendall(command.encode() + b"\n")
         time.sleep(0.5)
