@@ -33,12 +33,12 @@ void ask_shutdown(void *ctx)
     enum shutdown_kind k = !strcmp(a->w[1], "reboot")      ? SHUTDOWN_REBOOT
                            : !strcmp(a->w[1], "hibernate") ? SHUTDOWN_HIBERNATE
                                                            : SHUTDOWN_POWER_OFF;
-    a->ok = integration_shutdown(a->d->ic, k, false, answer, a->d, &a->e);
+    a->ok = integration_shutdown(a->d->v->services, k, false, answer, a->d, &a->e);
 }
 void ask_fact(void *ctx)
 {
     struct ask *a = ctx;
-    const char *v = integration_fact(a->d->ic, a->w[1]);
+    const char *v = integration_fact(a->d->v->services, a->w[1]);
     a->ok = v && (a->n < 3 || strstr(v, a->w[2]));
     err_set(&a->e, ERR_STATE, "%s is \"%s\"", a->w[1], v ? v : "(not known)");
     if (a->ok)
@@ -48,8 +48,8 @@ void ask_heartbeat(void *ctx)
 {
     static const char *const names[] = {"none", "ok", "lost"};
     struct ask *a = ctx;
-    a->ok = !strcmp(names[integration_heartbeat(a->d->ic)], a->w[1]);
-    err_set(&a->e, ERR_STATE, "heartbeat is %s", names[integration_heartbeat(a->d->ic)]);
+    a->ok = !strcmp(names[integration_heartbeat(a->d->v->services)], a->w[1]);
+    err_set(&a->e, ERR_STATE, "heartbeat is %s", names[integration_heartbeat(a->d->v->services)]);
 }
 static void on_item(void *ctx, const char *key, const char *value)
 {
@@ -60,26 +60,27 @@ static void on_item(void *ctx, const char *key, const char *value)
 void ask_kvp_set(void *ctx)
 {
     struct ask *a = ctx;
-    a->ok = integration_kvp_set(a->d->ic, KVP_EXTERNAL, a->w[1], a->w[2], answer, a->d, &a->e);
+    a->ok =
+        integration_kvp_set(a->d->v->services, KVP_EXTERNAL, a->w[1], a->w[2], answer, a->d, &a->e);
 }
 void ask_kvp_get(void *ctx)
 {
     struct ask *a = ctx;
     a->d->key = a->w[2];
     a->d->value[0] = 0;
-    a->ok = integration_kvp_enumerate(a->d->ic, (enum kvp_pool)atoi(a->w[1]), on_item, answer, a->d,
-                                      &a->e);
+    a->ok = integration_kvp_enumerate(a->d->v->services, (enum kvp_pool)atoi(a->w[1]), on_item,
+                                      answer, a->d, &a->e);
 }
 void ask_freeze(void *ctx)
 {
     struct ask *a = ctx;
-    a->ok =
-        integration_can_freeze(a->d->ic) && integration_freeze(a->d->ic, 60, answer, a->d, &a->e);
+    a->ok = integration_can_freeze(a->d->v->services) &&
+            integration_freeze(a->d->v->services, 60, answer, a->d, &a->e);
 }
 void ask_thaw(void *ctx)
 {
     struct ask *a = ctx;
-    a->ok = integration_thaw(a->d->ic, answer, a->d, &a->e);
+    a->ok = integration_thaw(a->d->v->services, answer, a->d, &a->e);
 }
 void ask_copy(void *ctx)
 {
@@ -89,7 +90,7 @@ void ask_copy(void *ctx)
         a->fd = open(a->w[1], O_RDONLY | O_CLOEXEC);
     if (fstat(a->fd, &st) != 0)
         die(a->d, "%s: %s", a->w[1], strerror(errno));
-    a->ok = integration_copy_file(a->d->ic,
+    a->ok = integration_copy_file(a->d->v->services,
                                   &(struct integration_copy){.fd = a->fd,
                                                              .size = (uint64_t)st.st_size,
                                                              .folder = a->w[2],
@@ -104,22 +105,22 @@ void ask_memory(void *ctx)
 {
     struct ask *a = ctx;
     struct balloon_status s;
-    a->ok = balloon_set_target(a->d->balloon, MIB(strtoull(a->w[1], NULL, 10)), &a->e);
-    balloon_status(a->d->balloon, &s);
+    a->ok = balloon_set_target(a->d->v->balloon, MIB(strtoull(a->w[1], NULL, 10)), &a->e);
+    balloon_status(a->d->v->balloon, &s);
     a->ok = a->ok && s.connected;
 }
 void ask_assigned(void *ctx)
 {
     struct ask *a = ctx;
     struct balloon_status s;
-    balloon_status(a->d->balloon, &s);
+    balloon_status(a->d->v->balloon, &s);
     a->ok = s.assigned == MIB(strtoull(a->w[1], NULL, 10));
     err_set(&a->e, ERR_STATE, "the guest has %llu KiB", (unsigned long long)(s.assigned >> 10));
 }
 void ask_sync(void *ctx)
 {
     struct ask *a = ctx;
-    integration_sync_time(a->d->ic);
+    integration_sync_time(a->d->v->services);
     a->ok = true;
 }
 

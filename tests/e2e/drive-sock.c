@@ -32,7 +32,7 @@ static void ask_stream(void *ctx)
 {
     struct echo *s = ctx;
     err e = ERR_INIT;
-    must(s->d, hvsock_connect_fd(s->d->hvsock, s->port, 10000, got_stream, s, &e), &e);
+    must(s->d, hvsock_connect_fd(s->d->v->sockets, s->port, 10000, got_stream, s, &e), &e);
 }
 
 static uint8_t pattern(const struct echo *s, uint64_t at)
@@ -124,7 +124,7 @@ static void on_guest(void *ctx, int fd, uint32_t guest_port)
 void ask_serve(void *ctx)
 {
     struct ask *a = ctx;
-    a->ok = hvsock_listen_fd(a->d->hvsock, (uint32_t)atoi(a->w[1]), on_guest, a->d, &a->e);
+    a->ok = hvsock_listen_fd(a->d->v->sockets, (uint32_t)atoi(a->w[1]), on_guest, a->d, &a->e);
 }
 
 /* A stream that the guest's program leaves without a word. */

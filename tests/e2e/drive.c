@@ -1,41 +1,56 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Runs a guest on VMBus alone and drives it by a script: what is typed on its serial port, what has
- * to appear there, and what the host does meanwhile (disks, integration services, memory, sockets).
+ * Runs a whole machine (core/machine/vm.h) and drives it by a script: what is typed on its serial
+ * port, what has to appear there, and what the host does meanwhile (disks, adapters, keys,
+ * integration services, memory, sockets).
  *
  *     drive [--accel soft|kvm] [--cpus N] [--memory MIB] [--max-memory MIB] --kernel F --initrd F
- *           [--append S] [--disk FILE[,ro]]... [--dvd FILE]... [--vsock PATH] [--s4] SCRIPT
+ *           [--append S] [--disk FILE[,ro]]... [--dvd FILE]... [--net
+ * WHERE[,host-access][,FORWARD]...]...
+ *           [--switches FOLDER] [--vsock PATH] [--set KEY=VALUE]... [--s4] SCRIPT
  *
  * A script is lines of words; '#' starts a comment. Every line has to succeed within its time-out
- * (set by `timeout S`, 60 at first), else the program says which failed and exits 1.
+ * (set by `timeout S`, 60 at first), else the program says which failed, goes on with the next, and
+ * in the end exits 1.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "app/cli/keys.h"
 #include "core/base/bytes.h"
 #include "core/base/cleanup.h"
 #include "core/base/log.h"
 #include "tests/e2e/drive.h"
 
-void die(const struct drive *d, const char *fmt, ...)
+/* A line of the script failed: says so and, once it runs, goes on with the next. */
+void die(struct drive *d, const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
-    fprintf(stderr, "\ndrive: line %u: ", d->line);
+    fprintf(stderr, "\ndrive: FAILED: line %u: ", d->line);
     vfprintf(stderr, fmt, ap);
     fprintf(stderr, "\n");
     va_end(ap);
-    _exit(1);
+    pthread_mutex_unlock(&d->lock); /* EPERM if it is not ours */
+    d->failed++;
+    if (!d->line || d->failed > MAX_FAILED)
+        _exit(1);
+    longjmp(d->next_line, 1);
 }
 
 /* ---- the machine's upcalls ---- */
@@ -68,33 +83,7 @@ static void on_ended(void *ctx, const struct machine_report *r)
     pthread_mutex_unlock(&d->lock);
 }
 
-static const struct machine_ops machine_ops = {.ended = on_ended, .serial_out = on_serial};
-
-static enum hv_status on_message(void *ctx, unsigned vp, uint32_t id, uint32_t type,
-                                 const void *payload, uint32_t len)
-{
-    return (enum hv_status)vmbus_post_message(((struct drive *)ctx)->bus, id, type, payload, len);
-}
-static enum hv_status on_signal(void *ctx, unsigned vp, uint32_t id, uint16_t flag)
-{
-    return vmbus_signal_event(((struct drive *)ctx)->bus, id) ? HV_STATUS_SUCCESS
-                                                              : HV_STATUS_INVALID_CONNECTION_ID;
-}
-static const struct machine_bus_ops bus_ops = {.post_message = on_message,
-                                               .signal_event = on_signal};
-
-/* ---- composing; the I/O thread ---- */
-
-static uint64_t reference_time(void *ctx)
-{
-    return hv_partition_reference_time(machine_partition(((struct drive *)ctx)->m));
-}
-
-static bool add_ram(void *ctx, uint64_t gpa, uint64_t size, err *e)
-{
-    struct drive *d = ctx;
-    return hv_memory_add_ram(hv_partition_memory(machine_partition(d->m)), gpa, size, e) != NULL;
-}
+static const struct vm_ops vm_upcalls = {.ended = on_ended, .serial_out = on_serial};
 
 void must(struct drive *d, bool ok, const err *e)
 {
@@ -106,64 +95,8 @@ static void compose(void *ctx)
 {
     struct drive *d = ctx;
     err e = ERR_INIT;
-    vmbus_transport_partition(machine_partition(d->m), &d->transport);
-    d->bus =
-        vmbus_new(&(struct vmbus_params){.loop = machine_loop(d->m),
-                                         .memory = hv_partition_memory(machine_partition(d->m)),
-                                         .transport = &d->transport},
-                  &e);
-    must(d, d->bus && machine_add_device(d->m, vmbus_as_device(d->bus), &e), &e);
-    d->scsi = storvsp_new(&(struct storvsp_params){.bus = d->bus,
-                                                   .instance = GUID(0x7a08391d, 0x6f6e, 0x4d1c,
-                                                                    0x9a3b, 0x5d2f4c1e0b01),
-                                                   .max_subchannels = 4},
-                          &e);
-    must(d, d->scsi && machine_add_device(d->m, storvsp_as_device(d->scsi), &e), &e);
-    d->ic = integration_new(
-        &(struct integration_params){
-            .bus = d->bus, .services = INTEGRATION_ALL, .reference_time = reference_time, .ctx = d},
-        &e);
-    must(d, d->ic && machine_add_device(d->m, integration_as_device(d->ic), &e), &e);
-    d->balloon = balloon_new(&(struct balloon_params){.bus = d->bus,
-                                                      .max_bytes = d->max_memory,
-                                                      .hot_add_base = UINT64_C(0x100000000),
-                                                      .add_ram = add_ram,
-                                                      .ctx = d},
-                             &e);
-    must(d, d->balloon && machine_add_device(d->m, balloon_as_device(d->balloon), &e), &e);
-    d->hvsock = hvsock_new(d->bus, &e);
-    must(d, d->hvsock && machine_add_device(d->m, hvsock_as_device(d->hvsock), &e), &e);
     if (d->vsock)
-        must(d, (d->bridge = hvsock_bridge_new(d->hvsock, d->vsock, &e)) != NULL, &e);
-}
-
-struct disk_call {
-    struct drive *d;
-    const char *path;
-    unsigned lun;
-    bool dvd, ro;
-};
-
-static void add_disk(void *ctx)
-{
-    struct disk_call *c = ctx;
-    struct drive *d = c->d;
-    err e = ERR_INIT;
-    struct disk *disk = NULL;
-    if (c->path) {
-        disk = disk_open(&(struct disk_open_params){.path = c->path,
-                                                    .format = DISK_FORMAT_AUTO,
-                                                    .flags = c->ro ? DISK_OPEN_READ_ONLY : 0,
-                                                    .opener = &disk_opener_paths,
-                                                    .loop = machine_loop(d->m)},
-                         &e);
-        must(d, disk != NULL, &e);
-    }
-    struct scsi_lun_params p = {.kind = c->dvd ? SCSI_DVD : SCSI_DISK, .disk = disk};
-    guid_random(&p.id);
-    struct scsi_lun *unit = scsi_lun_new(&p, &e);
-    must(d, unit && storvsp_attach(d->scsi, c->lun, unit, &e), &e);
-    d->disks[c->lun] = disk;
+        must(d, (d->bridge = hvsock_bridge_new(d->v->sockets, d->vsock, &e)) != NULL, &e);
 }
 
 void answer(void *ctx, uint32_t status)
@@ -174,44 +107,6 @@ void answer(void *ctx, uint32_t status)
     d->status = status;
     pthread_cond_broadcast(&d->cond);
     pthread_mutex_unlock(&d->lock);
-}
-
-static void answer_done(void *ctx)
-{
-    answer(ctx, 0);
-}
-
-static void remove_disk(void *ctx)
-{
-    struct disk_call *c = ctx;
-    err e = ERR_INIT;
-    must(c->d, storvsp_detach(c->d->scsi, c->lun, answer_done, c->d, &e), &e);
-}
-
-static void change_medium(void *ctx)
-{
-    struct disk_call *c = ctx;
-    struct drive *d = c->d;
-    err e = ERR_INIT;
-    struct disk *disk = NULL;
-    if (c->path)
-        disk = disk_open(&(struct disk_open_params){.path = c->path,
-                                                    .flags = DISK_OPEN_READ_ONLY,
-                                                    .opener = &disk_opener_paths,
-                                                    .loop = machine_loop(d->m)},
-                         &e);
-    must(d, !c->path || disk, &e);
-    must(d, storvsp_set_medium(d->scsi, c->lun, disk, answer_done, d, &e), &e);
-    if (d->disks[c->lun])
-        disk_close(d->disks[c->lun]);
-    d->disks[c->lun] = disk;
-}
-
-static void close_disk(void *ctx)
-{
-    struct disk_call *c = ctx;
-    disk_close(c->d->disks[c->lun]);
-    c->d->disks[c->lun] = NULL;
 }
 
 /* ---- waiting; the main thread ---- */
@@ -301,9 +196,9 @@ static void save_restore(struct drive *d)
     err e = ERR_INIT;
     if (!machine_pause(d->m))
         die(d, "the machine was not running");
-    must(d, machine_save(d->m, w, &e), &e);
+    must(d, vm_save(d->v, w, &e), &e);
     r.data = state_writer_data(w, &r.len, &e);
-    must(d, r.data && machine_restore(d->m, &r, &e), &e);
+    must(d, r.data && vm_restore(d->v, &r, &e), &e);
     printf("\ndrive: saved and restored %zu bytes\n", r.len);
     state_writer_free(w);
     machine_resume(d->m);
@@ -324,7 +219,7 @@ static void print_info(void *ctx)
 {
     struct drive *d = ctx;
     printf("\n");
-    vmbus_each_channel(d->bus, print_channel, NULL);
+    vmbus_each_channel(d->v->bus, print_channel, NULL);
 }
 
 /* ---- the script ---- */
@@ -339,18 +234,210 @@ static void unescape(char *s)
 
 static void disk_command(struct drive *d, char **w, unsigned n)
 {
-    struct disk_call c = {
-        .d = d, .lun = n > 1 ? (unsigned)atoi(w[1]) : 0, .path = n > 2 ? w[2] : NULL, .ro = n > 3};
-    if (!strcmp(w[0], "disk-add")) {
-        on_io(d, add_disk, &c);
-    } else if (!strcmp(w[0], "disk-remove")) {
-        on_io(d, remove_disk, &c);
-        wait_answer(d);
-        on_io(d, close_disk, &c);
+    err e = ERR_INIT;
+    char id[VM_ID_LEN];
+    struct vm_disk_request r = {
+        .path = n > 2 ? w[2] : NULL, .read_only = n > 3, .lun = n > 1 ? atoi(w[1]) : -1};
+    snprintf(id, sizeof id, "scsi0:%s", n > 1 ? w[1] : "");
+    if (!strcmp(w[0], "disk-add"))
+        must(d, vm_add_disk(d->v, &r, id, &e), &e);
+    else if (!strcmp(w[0], "disk-remove"))
+        must(d, vm_remove_disk(d->v, id, &e), &e);
+    else
+        must(d, vm_set_medium(d->v, id, r.path, false, &e), &e);
+}
+
+/* "nat", then words: host-access, or forwards. */
+static void net_settings(struct drive *d, char **w, unsigned n, struct vm_adapter_settings *s)
+{
+    char forwards[1024] = "";
+    err e = ERR_INIT;
+    *s = (struct vm_adapter_settings){.connected = true};
+    snprintf(s->where, sizeof s->where, "%s", w[0]);
+    for (unsigned i = 1; i < n; i++)
+        if (!strcmp(w[i], "host-access"))
+            s->host_loopback = true;
+        else if (!strcmp(w[i], "unplugged"))
+            s->connected = false;
+        else
+            snprintf(forwards + strlen(forwards), sizeof forwards - strlen(forwards), " %s", w[i]);
+    must(d, vm_parse_forwards(forwards, s, &e), &e);
+}
+
+static void nic_command(struct drive *d, char **w, unsigned n)
+{
+    err e = ERR_INIT;
+    char id[VM_ID_LEN];
+    struct vm_adapter_settings s;
+    if (!strcmp(w[0], "nic-add")) {
+        net_settings(d, w + 1, n - 1, &s);
+        must(d, vm_add_adapter(d->v, &s, NULL, id, &e), &e);
+    } else if (!strcmp(w[0], "nic-set")) {
+        net_settings(d, w + 2, n - 2, &s);
+        must(d, vm_set_adapter(d->v, w[1], &s, &e), &e);
     } else {
-        on_io(d, change_medium, &c);
-        wait_answer(d);
+        must(d, vm_remove_adapter(d->v, w[1], &e), &e);
     }
+}
+
+/* ---- the screen, keys, the mouse ---- */
+
+static void write_ppm(struct drive *d, const char *path, const uint8_t *p,
+                      const struct console_surface *s)
+{
+    FILE *f = fopen(path, "we");
+    if (!f)
+        die(d, "%s: %s", path, strerror(errno));
+    fprintf(f, "P6 %u %u 255\n", s->width, s->height);
+    for (uint32_t y = 0; y < s->height; y++)
+        for (uint32_t x = 0; x < s->width; x++) {
+            const uint8_t *c = p + (size_t)y * s->stride + x * 4ul;
+            fputc(c[2], f);
+            fputc(c[1], f);
+            fputc(c[0], f);
+        }
+    fclose(f);
+}
+
+/* Pixels that are not black; the size goes to *s. */
+static unsigned look(struct drive *d, struct console_surface *s, const char *path)
+{
+    unsigned lit = 0;
+    console_surface_now(vm_console(d->v), s);
+    if (s->fd < 0)
+        return 0;
+    size_t len = (size_t)s->stride * s->height;
+    const uint8_t *p = mmap(NULL, len, PROT_READ, MAP_SHARED, s->fd, (off_t)s->offset);
+    if (p == MAP_FAILED)
+        die(d, "the screen cannot be read: %s", strerror(errno));
+    for (uint32_t y = 0; y < s->height; y++)
+        for (uint32_t x = 0; x < s->width; x++) {
+            const uint8_t *c = p + (size_t)y * s->stride + x * 4ul;
+            lit += (c[0] | c[1] | c[2]) != 0;
+        }
+    if (path)
+        write_ppm(d, path, p, s);
+    munmap((void *)(uintptr_t)p, len);
+    close(s->fd);
+    return lit;
+}
+
+/* "screen W H MIN [FILE]": until the size is that and so many pixels are lit. */
+static void wait_screen(struct drive *d, char **w, unsigned n)
+{
+    uint64_t end = clock_ns() + d->timeout_s * UINT64_C(1000000000);
+    for (;;) {
+        struct console_surface s = {0};
+        unsigned lit = look(d, &s, n > 4 ? w[4] : NULL);
+        if (s.width == (unsigned)atoi(w[1]) && s.height == (unsigned)atoi(w[2]) &&
+            lit >= (unsigned)atoi(w[3])) {
+            printf("drive: screen %ux%u, %u pixels lit\n", s.width, s.height, lit);
+            return;
+        }
+        if (clock_ns() > end)
+            die(d, "the screen is %ux%u with %u pixels lit", s.width, s.height, lit);
+        usleep(200000);
+    }
+}
+
+enum { KEY_GAP_US = 10000 };
+
+static void press(struct drive *d, uint8_t key)
+{
+    console_key(vm_console(d->v), key, true);
+    usleep(KEY_GAP_US);
+    console_key(vm_console(d->v), key, false);
+    usleep(KEY_GAP_US);
+}
+
+static void type_text(struct drive *d, const char *text)
+{
+    for (; *text; text++) {
+        uint8_t key;
+        bool shift;
+        if (!keys_for_char(*text, &key, &shift))
+            die(d, "no key types '%c'", *text);
+        if (shift)
+            console_key(vm_console(d->v), KEYS_SHIFT, true);
+        press(d, key);
+        if (shift)
+            console_key(vm_console(d->v), KEYS_SHIFT, false);
+    }
+}
+
+/* Every key of a 105-key keyboard, but for those that would do something to the guest's console. */
+static void press_all(struct drive *d)
+{
+    static const uint8_t extended[] = {0x9c, 0x9d, 0xb5, 0xb7, 0xb8, 0xc6, 0xc7, 0xc8, 0xc9, 0xcb,
+                                       0xcd, 0xcf, 0xd0, 0xd1, 0xd2, 0xd3, 0xdb, 0xdc, 0xdd};
+    for (uint8_t k = 0x01; k <= 0x58; k++)
+        if (k != 0x54 && k != 0x55) /* 0x56: the 102nd key */
+            press(d, k);
+    for (size_t i = 0; i < ARRAY_LEN(extended); i++)
+        press(d, extended[i]);
+}
+
+static void mouse_command(struct drive *d, char **w, unsigned n)
+{
+    struct console *c = vm_console(d->v);
+    if (!strcmp(w[1], "to") && n > 3)
+        console_move(c, (uint32_t)atoi(w[2]), (uint32_t)atoi(w[3]));
+    else if (!strcmp(w[1], "wheel") && n > 2)
+        console_wheel(c, atoi(w[2]));
+    else if (!strcmp(w[1], "click") && n > 2) {
+        console_button(c, (unsigned)atoi(w[2]), true);
+        usleep(KEY_GAP_US);
+        console_button(c, (unsigned)atoi(w[2]), false);
+    } else
+        die(d, "mouse does not know %s", w[1]);
+}
+
+/* "clock S": the guest's is within so many seconds of ours. */
+static void check_clock(struct drive *d, long within)
+{
+    do_send(d, "echo NOW $(date +%s) NOW\n");
+    do_expect(d, "NOW ");
+    pthread_mutex_lock(&d->lock);
+    long guest = 0;
+    struct timespec t;
+    deadline(d, &t);
+    while (!strstr(d->out + d->seen, " NOW"))
+        if (!wait_more(d, &t))
+            die(d, "the guest does not tell the time");
+    guest = atol(d->out + d->seen);
+    pthread_mutex_unlock(&d->lock);
+    long off = guest - (long)time(NULL);
+    if (off > within || off < -within)
+        die(d, "the guest's clock is off by %ld s", off);
+}
+
+static void host_command(struct drive *d, const char *command)
+{
+    int status = system(command);
+    if (status != 0)
+        die(d, "on the host: %s: status %d", command, WEXITSTATUS(status));
+}
+
+/* A line for a shell that does not echo. */
+static void do_command(struct drive *d, const char *command)
+{
+    char line[4200], token[32];
+    size_t len = strlen(command);
+    bool background = len && command[len - 1] == '&';
+    snprintf(token, sizeof token, "DONE-%u ", ++d->commands);
+    snprintf(line, sizeof line, "%s%s echo %s$?.\n", command, background ? "" : ";", token);
+    do_send(d, line);
+    do_expect(d, token);
+    struct timespec t;
+    deadline(d, &t);
+    pthread_mutex_lock(&d->lock);
+    while (!strchr(d->out + d->seen, '.'))
+        if (!wait_more(d, &t))
+            die(d, "no status");
+    int status = atoi(d->out + d->seen);
+    pthread_mutex_unlock(&d->lock);
+    if (status)
+        die(d, "the guest: %s: status %d", command, status);
 }
 
 static void run_line(struct drive *d, char *rest, char **w, unsigned n)
@@ -362,6 +449,30 @@ static void run_line(struct drive *d, char *rest, char **w, unsigned n)
         unescape(rest);
         do_send(d, rest);
         do_send(d, "\n");
+    } else if (!strcmp(w[0], "do"))
+        do_command(d, rest);
+    else if (!strcmp(w[0], "clock") && n > 1)
+        check_clock(d, atol(w[1]));
+    else if (!strcmp(w[0], "host"))
+        host_command(d, rest);
+    else if (!strncmp(w[0], "nic-", 4))
+        nic_command(d, w, n);
+    else if (!strcmp(w[0], "screen") && n > 3)
+        wait_screen(d, w, n);
+    else if (!strcmp(w[0], "type")) {
+        unescape(rest);
+        type_text(d, rest);
+    } else if (!strcmp(w[0], "keys"))
+        press_all(d);
+    else if (!strcmp(w[0], "mouse") && n > 1)
+        mouse_command(d, w, n);
+    else if (!strcmp(w[0], "start")) {
+        err e = ERR_INIT;
+        d->ended = false;
+        must(d, vm_start(d->v, &e), &e);
+    } else if (!strcmp(w[0], "reset")) {
+        err e = ERR_INIT;
+        must(d, vm_reset(d->v, &e), &e);
     } else if (!strcmp(w[0], "timeout"))
         d->timeout_s = (unsigned)atoi(w[1]);
     else if (!strcmp(w[0], "sleep"))
@@ -398,9 +509,9 @@ static void run_line(struct drive *d, char *rest, char **w, unsigned n)
     } else if (!strcmp(w[0], "sync-time"))
         ask_until(d, &a, ask_sync);
     else if (!strcmp(w[0], "pause")) {
-        machine_pause(d->m);
+        vm_pause(d->v);
         usleep((useconds_t)(atof(w[1]) * 1e6));
-        machine_resume(d->m);
+        vm_resume(d->v);
     } else if (!strcmp(w[0], "echo"))
         run_echo(d, (uint32_t)atoi(w[1]), (unsigned)atoi(w[2]), strtoull(w[3], NULL, 10));
     else if (!strcmp(w[0], "serve"))
@@ -419,7 +530,7 @@ static void run_line(struct drive *d, char *rest, char **w, unsigned n)
 
 static void run_script(struct drive *d, const char *path)
 {
-    FILE *f = fopen(path, "re");
+    FILE *volatile f = fopen(path, "re");
     char line[4096], copy[4096], *w[WORDS];
     if (!f)
         die(d, "%s: %s", path, strerror(errno));
@@ -434,101 +545,139 @@ static void run_script(struct drive *d, const char *path)
         if (!n || w[0][0] == '#')
             continue;
         char *rest = line + (w[0] - copy) + strlen(w[0]);
-        run_line(d, *rest ? rest + 1 : rest, w, n);
+        printf("\ndrive: %llu: line %u: %s\n", (unsigned long long)(clock_ns() / 1000000000),
+               d->line, line);
+        if (!setjmp(d->next_line))
+            run_line(d, *rest ? rest + 1 : rest, w, n);
     }
     fclose(f);
 }
 
 /* ---- arguments ---- */
 
-static void open_boot(struct drive *d, struct boot_file *f, const char *path)
+static void set(struct drive *d, const char *key, const char *value)
 {
     err e = ERR_INIT;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        die(d, "%s: %s", path, strerror(errno));
-    must(d, boot_file_open(f, path, fd, &e), &e);
+    must(d, vm_config_set(d->config, key, value, &e), &e);
+}
+
+static void add_disk(struct drive *d, char *value, bool dvd)
+{
+    err e = ERR_INIT;
+    char *ro = strstr(value, ",ro");
+    if (ro)
+        *ro = 0;
+    struct vm_disk *k = vm_config_add_disk(
+        d->config, VM_BUS_SCSI, dvd ? VM_MEDIA_DVD : VM_MEDIA_DISK, *value ? value : NULL, &e);
+    must(d, k != NULL, &e);
+    k->read_only = ro || dvd;
+}
+
+static void add_net(struct drive *d, char *value)
+{
+    err e = ERR_INIT;
+    struct vm_adapter *a = vm_config_add_adapter(d->config, VM_SWITCH_NAT, &e);
+    must(d, a != NULL, &e);
+    vm_mac_random(&a->mac);
+    char *save, *where = strtok_r(value, ",", &save), forwards[1024] = "";
+    if (!strncmp(where, "private:", 8)) {
+        a->kind = VM_SWITCH_PRIVATE;
+        must(d, vm_config_string(&a->name, where + 8, &e), &e);
+    }
+    for (char *t = strtok_r(NULL, ",", &save); t; t = strtok_r(NULL, ",", &save))
+        if (!strcmp(t, "host-access"))
+            a->host_access = true;
+        else
+            snprintf(forwards + strlen(forwards), sizeof forwards - strlen(forwards), " %s", t);
+    must(d, vm_config_string(&a->forwards, forwards, &e), &e);
+}
+
+static bool take_option(struct drive *d, const char *o, char *v)
+{
+    char *eq;
+    if (!strcmp(o, "--accel"))
+        set(d, "processor.accel", v);
+    else if (!strcmp(o, "--cpus"))
+        set(d, "processor.count", v);
+    else if (!strcmp(o, "--memory"))
+        set(d, "memory.startup", v);
+    else if (!strcmp(o, "--max-memory")) {
+        set(d, "memory.dynamic", "true");
+        set(d, "memory.maximum", v);
+    } else if (!strcmp(o, "--kernel"))
+        set(d, "boot.kernel", v);
+    else if (!strcmp(o, "--initrd"))
+        set(d, "boot.initrd", v);
+    else if (!strcmp(o, "--append"))
+        set(d, "boot.cmdline", v);
+    else if (!strcmp(o, "--disk") || !strcmp(o, "--dvd"))
+        add_disk(d, v, o[3] == 'v');
+    else if (!strcmp(o, "--net"))
+        add_net(d, v);
+    else if (!strcmp(o, "--vsock"))
+        d->vsock = v;
+    else if (!strcmp(o, "--switches"))
+        d->switches = v;
+    else if (!strcmp(o, "--set") && (eq = strchr(v, '='))) {
+        *eq = 0;
+        set(d, v, eq + 1);
+    } else
+        return false;
+    return true;
+}
+
+static void make(struct drive *d)
+{
+    err e = ERR_INIT;
+    struct vm_params p = {.config = d->config,
+                          .opener = &disk_opener_paths,
+                          .switch_folder = d->switches ? d->switches : "/tmp/vireo-drive-switches",
+                          .ops = &vm_upcalls,
+                          .ctx = d};
+    must(d, vm_config_check(d->config, &e), &e);
+    d->v = vm_new(&p, &e);
+    must(d, d->v != NULL, &e);
+    d->m = vm_machine(d->v);
+    on_io(d, compose, d);
+    must(d, vm_start(d->v, &e), &e);
 }
 
 int main(int argc, char **argv)
 {
-    static struct drive d = {
-        .timeout_s = 60, .lock = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER};
-    struct disk_call disks[MAX_DISKS];
-    unsigned ndisks = 0;
+    static struct drive d = {.timeout_s = 60,
+                             .lock = PTHREAD_ERRORCHECK_MUTEX_INITIALIZER_NP,
+                             .cond = PTHREAD_COND_INITIALIZER};
     int i = 1;
     err e = ERR_INIT;
     d.out = calloc(1, OUTPUT_MAX + 1);
-    d.p = (struct machine_params){.memory = MIB(512),
-                                  .vps = 1,
-                                  .serials = 1,
-                                  .vmbus = true,
-                                  .stop_on_crash = true,
-                                  .accel = HV_ACCEL_SOFT,
-                                  .ops = &machine_ops,
-                                  .ctx = &d};
-    d.p.boot.protocol = BOOT_LINUX;
-    d.p.boot.cmdline = "";
-    d.p.boot.kernel.fd = d.p.boot.initrd.fd = -1;
-    guid_random(&d.p.uuid);
+    d.config = vm_config_new(&e);
+    must(&d, d.config != NULL, &e);
+    guid_random(&d.config->id);
+    set(&d, "machine.name", "drive");
+    set(&d, "boot.from", "linux");
+    set(&d, "processor.accel", "soft");
+    set(&d, "memory.startup", "512");
+    set(&d, "integration.guest-files", "true");
+    d.config->vendor = hv_host_vendor() == HV_VENDOR_AMD ? VM_VENDOR_AMD : VM_VENDOR_INTEL;
     setvbuf(stdout, NULL, _IONBF, 0);
-    for (; i + 1 < argc; i++) {
-        const char *o = argv[i];
-        if (!strcmp(o, "--s4")) {
-            d.p.s4 = true;
-            continue;
-        }
-        char *v = argv[++i];
-        if (!strcmp(o, "--accel"))
-            d.p.accel = !strcmp(v, "kvm") ? HV_ACCEL_KVM : HV_ACCEL_SOFT;
-        else if (!strcmp(o, "--cpus"))
-            d.p.vps = (unsigned)atoi(v);
-        else if (!strcmp(o, "--memory"))
-            d.p.memory = MIB(strtoull(v, NULL, 10));
-        else if (!strcmp(o, "--max-memory"))
-            d.max_memory = MIB(strtoull(v, NULL, 10));
-        else if (!strcmp(o, "--kernel"))
-            open_boot(&d, &d.p.boot.kernel, v);
-        else if (!strcmp(o, "--initrd"))
-            open_boot(&d, &d.p.boot.initrd, v);
-        else if (!strcmp(o, "--append"))
-            d.p.boot.cmdline = v;
-        else if (!strcmp(o, "--vsock"))
-            d.vsock = v;
-        else if ((!strcmp(o, "--disk") || !strcmp(o, "--dvd")) && ndisks < MAX_DISKS) {
-            char *ro = strstr(v, ",ro");
-            if (ro)
-                *ro = 0;
-            disks[ndisks] = (struct disk_call){.d = &d,
-                                               .path = *v ? v : NULL,
-                                               .lun = ndisks,
-                                               .dvd = o[3] == 'v',
-                                               .ro = ro || o[3] == 'v'};
-            ndisks++;
-        } else
-            die(&d, "unknown option %s", o);
-    }
+    signal(SIGPIPE, SIG_IGN);
+    for (; i + 1 < argc; i++)
+        if (!strcmp(argv[i], "--s4"))
+            set(&d, "machine.hibernation", "true");
+        else if (!take_option(&d, argv[i], argv[i + 1]))
+            die(&d, "unknown option %s", argv[i]);
+        else
+            i++;
     if (i >= argc)
         die(&d, "a script is missing");
-    d.m = machine_new(&d.p, &e);
-    must(&d, d.m != NULL, &e);
-    machine_set_bus(d.m, &bus_ops, &d);
-    on_io(&d, compose, &d);
-    for (unsigned n = 0; n < ndisks; n++)
-        on_io(&d, add_disk, &disks[n]);
-    must(&d, machine_start(d.m, &e), &e);
+    make(&d);
     run_script(&d, argv[i]);
-    machine_power_off(d.m);
-    for (unsigned n = 0; n < STORVSP_LUNS; n++)
-        if (d.disks[n]) {
-            struct disk_call c = {.d = &d, .lun = n};
-            on_io(&d, remove_disk, &c);
-            on_io(&d, close_disk, &c);
-        }
+    vm_power_off(d.v);
     if (d.bridge)
         hvsock_bridge_free(d.bridge);
-    machine_free(d.m);
+    vm_free(d.v);
+    vm_config_free(d.config);
     free(d.out);
-    printf("\ndrive: all done\n");
-    return 0;
+    printf("\ndrive: %u lines failed\n", d.failed);
+    return d.failed != 0;
 }

@@ -4,29 +4,19 @@
 #ifndef VIREO_TESTS_E2E_DRIVE_H
 #define VIREO_TESTS_E2E_DRIVE_H
 
-#include "core/machine/machine.h"
-#include "core/vmbus/transport.h"
-#include "core/vsp/balloon.h"
-#include "core/vsp/hvsock.h"
-#include "core/vsp/integration.h"
-#include "core/vsp/storvsp.h"
+#include <pthread.h>
+#include <setjmp.h>
 
-enum { MAX_DISKS = 16, OUTPUT_MAX = 8 << 20, WORDS = 12 };
+#include "core/machine/vm-int.h"
+
+enum { OUTPUT_MAX = 8 << 20, WORDS = 12, MAX_FAILED = 20 };
 
 struct drive {
+    struct vm *v;
     struct machine *m;
-    struct machine_params p;
-    struct vmbus_transport transport;
-    struct vmbus *bus;
-    struct storvsp *scsi;
-    struct integration *ic;
-    struct balloon *balloon;
-    struct hvsock *hvsock;
+    struct vm_config *config;
     struct hvsock_bridge *bridge;
-    struct disk *disks[STORVSP_LUNS];
-    uint64_t max_memory;
-    const char *vsock;
-
+    const char *vsock, *switches;
     pthread_mutex_t lock;
     pthread_cond_t cond;
     char *out;
@@ -40,7 +30,8 @@ struct drive {
     const char *key;
     char value[1024];
     unsigned timeout_s;
-    unsigned line;
+    unsigned line, failed, commands;
+    jmp_buf next_line;
 };
 
 /* A question to a service, put on the I/O thread. */
@@ -61,8 +52,7 @@ void must(struct drive *d, bool ok, const err *e);
 void do_expect(struct drive *d, const char *text);
 uint32_t wait_answer(struct drive *d);
 void answer(void *ctx, uint32_t status);
-void die(const struct drive *d, const char *fmt, ...)
-    __attribute__((noreturn, format(printf, 2, 3)));
+void die(struct drive *d, const char *fmt, ...) __attribute__((noreturn, format(printf, 2, 3)));
 void do_send(struct drive *d, const char *text);
 void on_io(struct drive *d, void (*fn)(void *ctx), void *ctx);
 
