@@ -12,7 +12,7 @@
 enum {
     MAX_STREAMS = 512,
     MAX_LISTENERS = 64,
-    ACCEPT_MS = 5000,  /* the guest asked, but never opens */
+    ACCEPT_MS = 60000, /* the guest asked, but never opens; busy ones take long over many */
     LINGER_MS = 60000, /* for the guest's end, after ours */
     DRAIN_MS = 20,     /* between looks whether the guest has read to the end */
     DRAIN_TRIES = 150, /* without progress */

@@ -5,6 +5,8 @@
 #include "core/base/log.h"
 #include "core/vsp/integration-internal.h"
 
+#define ASK_AGAIN_NS (2 * UINT64_C(1000000000))
+
 static void end(struct integration *i, uint32_t status)
 {
     integration_done_fn *done = TAKE(i->vss_done);
@@ -21,10 +23,16 @@ static bool ask(struct integration *i, uint8_t op, unsigned timeout_s)
     return true;
 }
 
-/* Nobody thawed the guest in time, or a freeze timed out: it must not stay frozen. */
-static void thaw_late(void *ctx)
+/* Nobody thawed the guest in time, or a freeze timed out: it must not stay frozen. Or its daemon was
+ * not there yet when it was asked whether it can. */
+static void on_timer(void *ctx)
 {
     struct integration *i = ctx;
+    if (!i->frozen) {
+        if (!i->vss_usable && i->vss.phase == IC_READY && !ask(i, VSS_HOT_BACKUP, VSS_TIMEOUT_S))
+            loop_timer_arm_in(&i->vss_timer, ASK_AGAIN_NS);
+        return;
+    }
     log_line(LOG_WARNING, "vss", "the guest's file systems were thawed after the time limit");
     if (!ask(i, VSS_THAW, VSS_TIMEOUT_S))
         loop_timer_arm_in(&i->vss_timer, UINT64_C(1000000000));
@@ -41,6 +49,8 @@ static void on_answer(void *ctx, uint32_t status, const void *body, size_t len)
     struct integration *i = ctx;
     if (i->vss_op == VSS_HOT_BACKUP) {
         i->vss_usable = status == IC_STATUS_OK;
+        if (!i->vss_usable && status != IC_STATUS_GONE)
+            loop_timer_arm_in(&i->vss_timer, ASK_AGAIN_NS);
         return;
     } else if (i->vss_op == VSS_FREEZE && status == IC_STATUS_TIMEOUT) {
         i->frozen = true; /* it may freeze yet */
@@ -107,7 +117,7 @@ static bool init(struct integration *i, err *e)
 {
     static const struct ic_version versions[] = {{5, 0}};
     static const struct ic_ops ops = {.ready = on_ready, .answer = on_answer, .closed = on_closed};
-    loop_timer_init(&i->vss_timer, i->loop, thaw_late, i);
+    loop_timer_init(&i->vss_timer, i->loop, on_timer, i);
     return ic_init(
         &i->vss,
         &(struct ic_params){.bus = i->p.bus,
@@ -135,6 +145,8 @@ static void start(struct integration *i)
     ic_start(&i->vss);
     if (i->frozen)
         loop_timer_arm_in(&i->vss_timer, i->vss_limit_s * UINT64_C(1000000000));
+    else if (!i->vss_usable)
+        loop_timer_arm_in(&i->vss_timer, ASK_AGAIN_NS);
 }
 
 static void stop(struct integration *i)

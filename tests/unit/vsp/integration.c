@@ -351,6 +351,10 @@ static void file_systems_freeze_and_thaw(void)
     CHECK_EQ(m.body[0], VSS_HOT_BACKUP);
     CHECK(m.h.body_bytes >= 12);
     CHECK(!integration_can_freeze(r.i));
+    give(ch, &m, 0x80004005); /* its daemon is not there yet: asked again */
+    CHECK(!integration_can_freeze(r.i));
+    CHECK(take(ch, &m));
+    CHECK_EQ(m.body[0], VSS_HOT_BACKUP);
     give(ch, &m, 0);
     CHECK(integration_can_freeze(r.i));
     CHECK(integration_freeze(r.i, 60, set_status, &status, NULL));
