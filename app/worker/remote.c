@@ -57,7 +57,7 @@ struct worker_remote *worker_remote_new(struct worker *w)
             g_dbus_connection_set_exit_on_close(r->inner[i], FALSE);
     if (joined)
         g_dbus_connection_start_message_processing(r->inner[0]);
-    r->remote = vireo_remote_new(joined ? r->inner[1] : NULL);
+    r->remote = vireo_remote_new(joined ? r->inner[1] : NULL, worker_session_usb(), w->session);
     return r;
 }
 

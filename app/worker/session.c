@@ -88,6 +88,11 @@ void worker_session_attach(struct worker_session *s, struct vm *vm, const struct
         log_line(LOG_WARNING, "session", "there will be no enhanced session: %s", e.text);
 }
 
+const VireoUsbServiceOps *worker_session_usb(void)
+{
+    return &usb_ops;
+}
+
 gboolean worker_session_export(struct worker_session *s, GDBusConnection *connection)
 {
     return vireo_session_export(s->session, connection, NULL) &&

@@ -12,6 +12,7 @@
 #include <gio/gunixfdlist.h>
 
 #include "core/machine/vm.h"
+#include "session/usb/usb-service.h"
 #include "vireo-display1.h"
 #include "vireo-machine1.h"
 
@@ -152,6 +153,8 @@ int worker_serial_open(struct worker_serial *s, unsigned port, uint8_t **history
 struct worker_session *worker_session_new(void);
 void worker_session_attach(struct worker_session *s, struct vm *vm, const struct vm_config *c);
 gboolean worker_session_export(struct worker_session *s, GDBusConnection *connection);
+/* How USB devices that do not come by org.vireo.Usb1 reach the guest; its context is `s`. */
+const VireoUsbServiceOps *worker_session_usb(void);
 /* What Console.SetUIInfo says; heeded if `from` is an enhanced console. */
 void worker_session_size(struct worker_session *s, GDBusConnection *from, guint width, guint height,
                          guint width_mm, guint height_mm);

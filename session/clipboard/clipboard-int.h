@@ -5,6 +5,7 @@
 #include <spice/vd_agent.h>
 
 #include "session/clipboard/clipboard.h"
+#include "session/clipboard/mime.h"
 #include "session/clipboard/vdagent-wire.h"
 #include "session/stream.h"
 #include "vireo-display1.h"
@@ -53,9 +54,3 @@ void vireo_transfers_pump(struct vireo_transfers *f);
 void vireo_transfers_fail_all(struct vireo_transfers *f, const char *text);
 guint vireo_transfers_send(struct vireo_transfers *f, int fd, const char *name, GError **error);
 void vireo_transfers_cancel(struct vireo_transfers *f, guint id);
-
-/* mime.c: types of the wire and of D-Bus. NULL, VD_AGENT_CLIPBOARD_NONE: not known. */
-const char *vireo_mime_of(guint32 type);
-guint32 vireo_type_of(const char *mime);
-/* Those of a list that are known, each once. */
-GStrv vireo_mimes_of(const guint32 *types, guint n);

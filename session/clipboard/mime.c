@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-#include "session/clipboard/clipboard-int.h"
+#include "session/clipboard/mime.h"
+
+#include <spice/vd_agent.h>
 
 static const struct {
     guint32 type;

@@ -13,7 +13,8 @@
 
 enum {
     VDAGENT_MAX_DATA = 64 << 20, /* of a clipboard's content */
-    VDAGENT_MAX_OTHER = 65536,   /* of any other message */
+    VDAGENT_MAX_OTHER =
+        65536 + 64,       /* of any other message: clients send files in pieces of 64 KiB */
     VDAGENT_CHUNK = 2048, /* ours: VD_AGENT_MAX_DATA_SIZE, more makes spice-vdagentd give up */
 };
 

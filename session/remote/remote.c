@@ -46,6 +46,8 @@ struct _VireoRemote {
     struct console *console;
     char *name;
     struct remote_shared *shared;
+    const VireoRemoteUsb *usb;
+    gpointer usb_ctx;
     VireoRemote1 *skeleton;
     struct listener *listener[KINDS];
     GPtrArray *clients; /* of client */
@@ -85,9 +87,11 @@ static void tell_servers(VireoRemote *self)
 static void tell_clients(VireoRemote *self)
 {
     GVariantBuilder all;
+    gboolean vnc = FALSE;
     g_variant_builder_init(&all, G_VARIANT_TYPE("aa{sv}"));
     for (guint i = 0; i < self->clients->len; i++) {
         const struct client *c = g_ptr_array_index(self->clients, i);
+        vnc |= c->kind == VNC;
         g_variant_builder_open(&all, G_VARIANT_TYPE_VARDICT);
         g_variant_builder_add(&all, "{sv}", "id", g_variant_new_uint32(c->id));
         g_variant_builder_add(&all, "{sv}", "kind", g_variant_new_string(kind_name[c->kind]));
@@ -99,7 +103,7 @@ static void tell_clients(VireoRemote *self)
     vireo_remote1_set_clients(self->skeleton, g_variant_builder_end(&all));
     g_dbus_interface_skeleton_flush(G_DBUS_INTERFACE_SKELETON(self->skeleton));
     if (self->shared)
-        remote_shared_set_watched(self->shared, self->clients->len > 0);
+        remote_shared_set_watched(self->shared, self->clients->len > 0, vnc);
 }
 
 /* ---- clients ---- */
@@ -390,6 +394,8 @@ static gboolean on_listen(VireoRemote1 *skeleton, GDBusMethodInvocation *call, G
         if (l->kind == SPICE) {
             const struct spice_params p = {.console = self->console,
                                            .shared = self->shared,
+                                           .usb = self->usb,
+                                           .usb_ctx = self->usb_ctx,
                                            .name = self->name,
                                            .password = l->password,
                                            .tls_folder = l->tls,
@@ -474,9 +480,11 @@ static void on_guest_text(void *ctx, const char *text, gsize len)
     }
 }
 
-VireoRemote *vireo_remote_new(GDBusConnection *viewer)
+VireoRemote *vireo_remote_new(GDBusConnection *viewer, const VireoRemoteUsb *usb, gpointer usb_ctx)
 {
     VireoRemote *self = g_object_new(VIREO_TYPE_REMOTE, NULL);
+    self->usb = usb;
+    self->usb_ctx = usb_ctx;
     self->shared = remote_shared_new(viewer, on_guest_text, self);
     return self;
 }

@@ -9,6 +9,7 @@
 #include <gio/gio.h>
 
 #include "core/vsp/console.h"
+#include "session/usb/usb-service.h"
 
 G_BEGIN_DECLS
 
@@ -17,9 +18,12 @@ G_BEGIN_DECLS
 #define VIREO_TYPE_REMOTE (vireo_remote_get_type())
 G_DECLARE_FINAL_TYPE(VireoRemote, vireo_remote, VIREO, REMOTE, GObject)
 
-/* viewer: a connection to the worker's own D-Bus objects, as a window has one, for clipboard and
- * sizes; NULL: none. */
-VireoRemote *vireo_remote_new(GDBusConnection *viewer);
+/* How a client's USB device gets to the guest; as in session/usb/usb-service.h. */
+typedef VireoUsbServiceOps VireoRemoteUsb;
+
+/* viewer: a connection to the worker's own D-Bus objects, as a window has one, for clipboard, sound
+ * and sizes; NULL: none. usb (static) and its context: NULL: clients' devices are refused. */
+VireoRemote *vireo_remote_new(GDBusConnection *viewer, const VireoRemoteUsb *usb, gpointer usb_ctx);
 
 /* The machine is there: only now it can listen. console: borrowed until vireo_remote_close. name:
  * for clients' titles. */

@@ -24,6 +24,10 @@ struct spice_server {
     gboolean tls;
     struct spice_display *display;
     struct spice_input *input;
+    struct remote_shared *shared;
+    struct spice_agent *agent;
+    struct spice_sound *sound;
+    struct spice_usb *usb;
     GArray *connections; /* of connection */
     guint clients;
 };
@@ -84,6 +88,7 @@ static void client_came(struct spice_server *s, const SpiceChannelEventInfo *inf
     g_autofree char *address = address_of(info);
     s->clients++;
     spice_display_set_active(s->display, TRUE);
+    spice_sound_set_active(s->sound, TRUE);
     s->ops->came(s->ctx, (guint64)info->connection_id, address);
 }
 
@@ -91,8 +96,10 @@ static void client_went(struct spice_server *s, const SpiceChannelEventInfo *inf
 {
     if (s->clients)
         s->clients--;
-    if (!s->clients)
+    if (!s->clients) {
         spice_display_set_active(s->display, FALSE);
+        spice_sound_set_active(s->sound, FALSE);
+    }
     s->ops->went(s->ctx, (guint64)info->connection_id);
 }
 
@@ -146,6 +153,49 @@ static gboolean set_tls(struct spice_server *s, const char *folder, const char *
     return spice_server_set_tls(s->server, 1, ca, certificate, key, NULL, NULL, NULL) == 0;
 }
 
+/* ---- the session ---- */
+
+static void on_connected(void *ctx, GDBusConnection *connection)
+{
+    spice_sound_set_connection(((struct spice_server *)ctx)->sound, connection);
+}
+
+static void on_disconnected(void *ctx)
+{
+    spice_sound_set_connection(((struct spice_server *)ctx)->sound, NULL);
+}
+
+static void on_clipboard(void *ctx, gboolean on)
+{
+    spice_agent_set_plugged(((struct spice_server *)ctx)->agent, on);
+}
+
+static void on_grab(void *ctx, guint selection, const char *const *mimes)
+{
+    spice_agent_grab(((struct spice_server *)ctx)->agent, selection, mimes);
+}
+
+static void on_release(void *ctx, guint selection)
+{
+    spice_agent_release(((struct spice_server *)ctx)->agent, selection);
+}
+
+static void on_request(void *ctx, GDBusMethodInvocation *call, guint selection,
+                       const char *const *mimes)
+{
+    spice_agent_request(((struct spice_server *)ctx)->agent, call, selection, mimes);
+}
+
+static void on_transfer(void *ctx, guint id, const char *state)
+{
+    spice_files_transfer(spice_agent_files(((struct spice_server *)ctx)->agent), id, state);
+}
+
+static const struct remote_spice_ops session_ops = {
+    on_connected, on_disconnected, on_clipboard, on_grab, on_release, on_request, on_transfer};
+
+/* ---- begin and end ---- */
+
 static gboolean set_up(struct spice_server *s, const struct spice_params *p, GError **error)
 {
     static SpiceCoreInterface core;
@@ -173,8 +223,13 @@ static gboolean set_up(struct spice_server *s, const struct spice_params *p, GEr
     s->input = s->display ? spice_input_new(s->server, p->console) : NULL;
     if (!s->input)
         return FALSE;
-    spice_input_set_view_only(s->input, p->view_only);
+    s->agent = spice_agent_new(s->server, p->shared);
+    s->sound = spice_sound_new(s->server);
+    s->usb = spice_usb_new(s->server, p->usb, p->usb_ctx);
+    spice_server_set_view_only(s, p->view_only);
     spice_server_vm_start(s->server);
+    s->shared = p->shared;
+    remote_shared_set_spice(s->shared, &session_ops, s);
     return TRUE;
 }
 
@@ -217,11 +272,21 @@ void spice_server_disconnect(struct spice_server *s, guint64 number)
 void spice_server_set_view_only(struct spice_server *s, gboolean on)
 {
     spice_input_set_view_only(s->input, on);
+    spice_agent_set_view_only(s->agent, on);
+    spice_usb_set_view_only(s->usb, on);
 }
 
 void spice_server_stop(struct spice_server *s)
 {
     current = NULL;
+    if (s->shared)
+        remote_shared_set_spice(s->shared, NULL, NULL);
+    if (s->agent)
+        spice_agent_free(s->agent);
+    if (s->sound)
+        spice_sound_free(s->sound);
+    if (s->usb)
+        spice_usb_free(s->usb);
     if (s->display)
         spice_display_free(s->display);
     if (s->server)

@@ -9,6 +9,7 @@
 #include <gio/gio.h>
 
 #include "core/vsp/console.h"
+#include "session/remote/remote.h"
 
 struct spice_server;
 struct remote_shared;
@@ -24,6 +25,8 @@ struct spice_ops {
 struct spice_params {
     struct console *console;
     struct remote_shared *shared;
+    const VireoRemoteUsb *usb; /* NULL: no devices of clients */
+    gpointer usb_ctx;
     const char *name;
     const char *password; /* NULL: none */
     const char

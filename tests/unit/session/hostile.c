@@ -27,10 +27,10 @@ static void settle(unsigned ms)
 }
 
 /* Turns the main loop until what is asked holds; a minute is for a machine that is very busy. */
-#define UNTIL(cond)                                                                                \
-    do {                                                                                           \
-        for (unsigned turn_ = 0; turn_ < 6000 && !(cond); turn_++)                                 \
-            settle(10);                                                                            \
+#define UNTIL(cond)                                                \
+    do {                                                           \
+        for (unsigned turn_ = 0; turn_ < 6000 && !(cond); turn_++) \
+            settle(10);                                            \
     } while (0)
 
 static unsigned descriptors(void)

@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * The remote console of a machine that is a picture: for tests with real clients (remote.py).
- *   remote-server KIND SOCKET [password=P] [tls=FOLDER] [view-only]
+ *   remote-server KIND SOCKET [password=P] [tls=FOLDER] [view-only] [guest=PATH]
  * SOCKET: a path (of a Unix socket), or "tcp:PORT". Reads orders from stdin, one a line, and
  * answers each by a line: picture WIDTH HEIGHT SEED   another size and picture: "shown" change X Y
  * W H SEED         other pixels in a rectangle: "changed" write FILE                  what is
  * shown, as PPM: "written" clients                     "clients N" disconnect disconnects all:
  * "done" and says each key and pointer event: "key QNUM 0|1", "pointer X Y BUTTONS WHEEL"
- * (0..32767).
+ * (0..32767). guest: a Unix socket at which whoever connects is a stream of the guest's agent
+ * (session/agent-proto.h): then there is an enhanced session.
  */
 #include "session/remote/remote.h"
+#include "session/session.h"
 
 #include <gio/gunixfdlist.h>
 #include <gio/gunixinputstream.h>
@@ -27,6 +29,7 @@ static GMainLoop *main_loop;
 static struct loop *io;
 static struct console *console;
 static VireoRemote1 *proxy;
+static VireoSession *session;
 static int picture = -1;
 static guint32 *pixels;
 static guint32 width, height;
@@ -143,6 +146,14 @@ static void disconnect_all(void)
     say("done");
 }
 
+static void set_policy(const char *line)
+{
+    unsigned policy, allowed;
+    if (session && sscanf(line, "policy %u %u", &policy, &allowed) == 2 && policy < VIREO_POLICIES)
+        vireo_session_set_policy(session, policy, allowed != 0);
+    say("set");
+}
+
 static void on_line(GObject *input, GAsyncResult *result, gpointer data)
 {
     char *line =
@@ -155,6 +166,8 @@ static void on_line(GObject *input, GAsyncResult *result, gpointer data)
         tell_clients();
     else if (strcmp(line, "disconnect") == 0)
         disconnect_all();
+    else if (g_str_has_prefix(line, "policy "))
+        set_policy(line);
     else
         loop_call(io, order, g_strdup(line));
     g_free(line);
@@ -201,23 +214,50 @@ static void on_proxy(GObject *source, GAsyncResult *result, gpointer data)
             g_variant_builder_add(&options, "{sv}", "password", g_variant_new_string(*o + 9));
         else if (g_str_has_prefix(*o, "tls="))
             g_variant_builder_add(&options, "{sv}", "tls-folder", g_variant_new_string(*o + 4));
-        else
+        else if (strcmp(*o, "view-only") == 0)
             g_variant_builder_add(&options, "{sv}", "view-only", g_variant_new_boolean(TRUE));
     vireo_remote1_call_listen(proxy, kind, g_variant_new_handle(0), g_variant_builder_end(&options),
                               fds, NULL, on_listening, NULL);
 }
 
-static void on_client(GObject *source, GAsyncResult *result, gpointer data)
+/* ---- the guest's agent ---- */
+
+static gboolean usb_allowed(gpointer ctx, guint16 vendor, guint16 product, GError **error)
 {
-    GDBusConnection *connection = g_dbus_connection_new_finish(result, NULL);
-    vireo_remote1_proxy_new(connection, G_DBUS_PROXY_FLAGS_NONE, NULL, VIREO_REMOTE_PATH, NULL,
-                            on_proxy, data);
+    return vireo_session_get_policy(ctx, VIREO_POLICY_USB);
 }
 
-static void on_server(GObject *source, GAsyncResult *result, gpointer skeleton)
+static void usb_stream(gpointer ctx, guint32 device, guint32 speed, VireoUsbStreamFunc done,
+                       gpointer data)
 {
-    GDBusConnection *connection = g_dbus_connection_new_finish(result, NULL);
-    g_dbus_interface_skeleton_export(skeleton, connection, VIREO_REMOTE_PATH, NULL);
+    vireo_session_open_usb(ctx, device, speed, done, data);
+}
+
+static const VireoRemoteUsb usb_ops = {usb_allowed, usb_stream};
+
+static gboolean on_guest(GSocket *socket, GIOCondition condition, gpointer data)
+{
+    int fd = accept4(g_socket_get_fd(socket), NULL, NULL, SOCK_CLOEXEC);
+    if (fd >= 0)
+        vireo_session_accept(session, fd, 1000);
+    return G_SOURCE_CONTINUE;
+}
+
+static void begin_session(const char *path)
+{
+    g_autoptr(GSocketAddress) address = g_unix_socket_address_new(path);
+    GSocket *socket =
+        g_socket_new(G_SOCKET_FAMILY_UNIX, G_SOCKET_TYPE_STREAM, G_SOCKET_PROTOCOL_DEFAULT, NULL);
+    if (!g_socket_bind(socket, address, TRUE, NULL) || !g_socket_listen(socket, NULL))
+        exit(2);
+    session = vireo_session_new();
+    for (unsigned i = 0; i < VIREO_POLICIES; i++)
+        vireo_session_set_policy(session, i, TRUE);
+    vireo_session_set_enabled(session, TRUE);
+    GSource *source = g_socket_create_source(socket, G_IO_IN, NULL);
+    g_source_set_callback(source, G_SOURCE_FUNC(on_guest), NULL, NULL);
+    g_source_attach(source, NULL);
+    g_source_unref(source);
 }
 
 static GIOStream *stream_of(int fd)
@@ -226,35 +266,65 @@ static GIOStream *stream_of(int fd)
     return G_IO_STREAM(g_socket_connection_factory_create_connection(socket));
 }
 
+static void on_connected(GObject *source, GAsyncResult *result, gpointer to)
+{
+    *(GDBusConnection **)to = g_dbus_connection_new_finish(result, NULL);
+}
+
+/* The worker's end, and a viewer's. */
+static void connect_both(GDBusConnection *ends[2])
+{
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+        exit(2);
+    g_autofree char *guid = g_dbus_generate_guid();
+    g_autoptr(GIOStream) server = stream_of(pair[0]), client = stream_of(pair[1]);
+    g_dbus_connection_new(server, guid,
+                          G_DBUS_CONNECTION_FLAGS_AUTHENTICATION_SERVER |
+                              G_DBUS_CONNECTION_FLAGS_AUTHENTICATION_ALLOW_ANONYMOUS |
+                              G_DBUS_CONNECTION_FLAGS_DELAY_MESSAGE_PROCESSING,
+                          NULL, NULL, on_connected, &ends[0]);
+    g_dbus_connection_new(client, NULL, G_DBUS_CONNECTION_FLAGS_AUTHENTICATION_CLIENT, NULL, NULL,
+                          on_connected, &ends[1]);
+    while (!ends[0] || !ends[1])
+        g_main_context_iteration(NULL, TRUE);
+}
+
 int main(int argc, char **argv)
 {
     err e = ERR_INIT;
-    int pair[2];
-    if (argc < 3 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+    GDBusConnection *ends[2] = {NULL, NULL};
+    if (argc < 3)
         return 2;
     kind = argv[1];
     main_loop = g_main_loop_new(NULL, FALSE);
     io = loop_new(&e);
     console = console_new(io, &e);
     GThread *thread = g_thread_new("io", io_thread, NULL);
-    VireoRemote *remote = vireo_remote_new(NULL);
+    connect_both(ends);
+    for (int i = 3; i < argc; i++)
+        if (g_str_has_prefix(argv[i], "guest="))
+            begin_session(argv[i] + 6);
+    if (session && !vireo_session_export(session, ends[0], NULL))
+        return 2;
+    VireoRemote *remote = vireo_remote_new(session ? ends[1] : NULL, &usb_ops, session);
     vireo_remote_attach(remote, console, "A machine");
-    g_autofree char *guid = g_dbus_generate_guid();
-    g_autoptr(GIOStream) server = stream_of(pair[0]), client = stream_of(pair[1]);
-    g_dbus_connection_new(server, guid,
-                          G_DBUS_CONNECTION_FLAGS_AUTHENTICATION_SERVER |
-                              G_DBUS_CONNECTION_FLAGS_AUTHENTICATION_ALLOW_ANONYMOUS,
-                          NULL, NULL, on_server, vireo_remote_get_skeleton(remote));
-    g_dbus_connection_new(client, NULL, G_DBUS_CONNECTION_FLAGS_AUTHENTICATION_CLIENT, NULL, NULL,
-                          on_client, argv + 2);
+    g_dbus_interface_skeleton_export(vireo_remote_get_skeleton(remote), ends[0], VIREO_REMOTE_PATH,
+                                     NULL);
+    g_dbus_connection_start_message_processing(ends[0]);
+    vireo_remote1_proxy_new(ends[1], G_DBUS_PROXY_FLAGS_NONE, NULL, VIREO_REMOTE_PATH, NULL,
+                            on_proxy, argv + 2);
     g_autoptr(GInputStream) raw = g_unix_input_stream_new(0, FALSE);
     g_autoptr(GDataInputStream) input = g_data_input_stream_new(raw);
     g_data_input_stream_read_line_async(input, 0, NULL, on_line, NULL);
     g_main_loop_run(main_loop);
     vireo_remote_close(remote);
+    if (session)
+        vireo_session_close(session);
     g_atomic_int_set(&ending, 1);
     g_thread_join(thread);
     g_object_unref(remote);
+    g_clear_object(&session);
     console_free(console);
     loop_free(io);
     say("ended");
