@@ -147,6 +147,8 @@ static bool add_net(struct vm_config *c, const char *text, err *e)
         bool known = !strcmp(word, "mac") || !strcmp(word, "vlan") || !strcmp(word, "bandwidth");
         if (!strcmp(word, "host-access") && !value)
             a->host_access = true;
+        else if (!strcmp(word, "legacy") && !value)
+            a->legacy = true;
         else if (!strcmp(word, "forward") && value) {
             if (!add_forward(a, value, e))
                 return false;

@@ -21,7 +21,8 @@ struct vm_lun {
 };
 
 struct vm_net {
-    struct netvsp *adapter; /* NULL: free place */
+    struct netvsp *adapter; /* NULL: free place, or the next */
+    struct tulip *legacy;   /* generation 1: the emulated adapter; the machine's device */
     struct vm_adapter_settings settings;
     uint8_t mac[6];
     struct in_addr address;
@@ -56,6 +57,8 @@ struct vm {
 
     struct vga *vga; /* generation 1 with a BIOS, else NULL, as the next */
     struct ide *ide;
+    struct pci *pci;
+    unsigned nlegacy; /* emulated adapters */
 
     /* SCSI units, then IDE places: the same disks on VMBus and on the emulated controller. */
     struct vm_lun luns[VM_PLACES];

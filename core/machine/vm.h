@@ -117,7 +117,8 @@ struct vm_adapter_info {
     struct vm_adapter_settings settings;
     struct in_addr address; /* on the NAT */
     struct net_port_stats stats;
-    uint32_t version; /* NVSP, 0: no driver */
+    bool legacy;      /* emulated: it goes and comes only while the machine is off */
+    uint32_t version; /* NVSP, 0: no driver; of a legacy one 1 if its receiver is on */
     uint32_t mtu;
     unsigned queues;
 };

@@ -8,7 +8,21 @@
 
 #include "core/base/bytes.h"
 #include "core/base/cleanup.h"
+#include "core/chipset/layout.h"
+#include "core/chipset/tulip.h"
 #include "core/machine/vm-int.h"
+
+enum { LEGACY_ADAPTERS = 4 };
+
+static bool in_use(const struct vm_net *n)
+{
+    return n->adapter || n->legacy;
+}
+
+static struct net_port *port_of(const struct vm_net *n)
+{
+    return n->legacy ? tulip_port(n->legacy) : netvsp_port(n->adapter);
+}
 
 static void net_id(unsigned i, char id[VM_ID_LEN])
 {
@@ -123,31 +137,62 @@ static struct in_addr address_of(const struct vm *v, const uint8_t mac[6])
     return net_nat_address(key, sizeof key);
 }
 
-static bool make_adapter(struct vm *v, unsigned i, const struct vm_adapter_settings *s,
-                         const uint8_t mac[6], err *e)
+static struct net_port *make_port(struct vm *v, struct vm_net *n, err *e)
 {
-    struct vm_net *n = &v->nets[i];
+    const struct vm_adapter_settings *s = &n->settings;
     struct net_port_params pp = {.loop = machine_loop(v->machine), .policy = policy_of(s)};
-    char name[VM_ID_LEN];
-    net_id(i, name);
-    memcpy(pp.mac, mac, 6);
-    *n = (struct vm_net){.settings = *s, .address = address_of(v, mac)};
-    memcpy(n->mac, mac, 6);
+    memcpy(pp.mac, n->mac, 6);
     struct net_port *port = net_port_new(&pp, e);
     if (!port)
-        return false;
+        return NULL;
     net_port_set_cable(port, s->connected);
-    if (!plug(v, n, port, s, e)) {
-        net_port_free(port);
-        return false;
-    }
+    if (plug(v, n, port, s, e))
+        return port;
+    net_port_free(port);
+    return NULL;
+}
+
+static bool make_synthetic(struct vm *v, unsigned i, struct net_port *port, err *e)
+{
     struct netvsp_params np = {
-        .bus = v->bus, .port = port, .instance = instance_of(mac), .state_instance = i};
+        .bus = v->bus, .port = port, .instance = instance_of(v->nets[i].mac), .state_instance = i};
     struct netvsp *adapter = netvsp_new(&np, e);
     if (!adapter || !vm_provider_add(v, netvsp_as_device(adapter), e))
         return false;
-    n->adapter = adapter;
+    v->nets[i].adapter = adapter;
     return true;
+}
+
+/* The emulated adapter, as long as the machine lives. */
+static bool make_legacy(struct vm *v, unsigned i, struct net_port *port, err *e)
+{
+    struct tulip_params tp = {.env = machine_env(v->machine),
+                              .bus = v->pci,
+                              .memory = hv_partition_memory(machine_partition(v->machine)),
+                              .port = port,
+                              .slot = (uint8_t)(LAYOUT_PCI_TULIP + v->nlegacy),
+                              .instance = i};
+    struct tulip *t = tulip_new(&tp, e);
+    if (!t || !machine_add_device(v->machine, tulip_device(t), e))
+        return false;
+    v->nets[i].legacy = t;
+    v->nlegacy++;
+    return true;
+}
+
+static bool make_adapter(struct vm *v, unsigned i, const struct vm_adapter_settings *s,
+                         const uint8_t mac[6], bool legacy, err *e)
+{
+    struct vm_net *n = &v->nets[i];
+    if (legacy && !v->pci)
+        return err_set(e, ERR_INVALID, "a legacy adapter needs a machine that starts by a BIOS");
+    if (legacy && v->nlegacy == LEGACY_ADAPTERS)
+        return err_set(e, ERR_NO_SPACE, "a machine has %d legacy adapters at most",
+                       LEGACY_ADAPTERS);
+    *n = (struct vm_net){.settings = *s, .address = address_of(v, mac)};
+    memcpy(n->mac, mac, 6);
+    struct net_port *port = make_port(v, n, e);
+    return port && (legacy ? make_legacy(v, i, port, e) : make_synthetic(v, i, port, e));
 }
 
 bool vm_nets_make(struct vm *v, const struct vm_config *c, err *e)
@@ -155,7 +200,7 @@ bool vm_nets_make(struct vm *v, const struct vm_config *c, err *e)
     for (uint32_t i = 0; i < c->n_adapters && i < VM_NETS; i++) {
         struct vm_adapter_settings s;
         if (!settings_of(&c->adapters[i], &s, e) ||
-            !make_adapter(v, i, &s, c->adapters[i].mac.b, e))
+            !make_adapter(v, i, &s, c->adapters[i].mac.b, c->adapters[i].legacy, e))
             return err_prefix(e, "network adapter %u", i);
     }
     return true;
@@ -177,7 +222,7 @@ static struct vm_net *find_net(struct vm *v, const char *id, err *e)
     for (unsigned i = 0; i < VM_NETS; i++) {
         char name[VM_ID_LEN];
         net_id(i, name);
-        if (v->nets[i].adapter && strcmp(name, id) == 0)
+        if (in_use(&v->nets[i]) && strcmp(name, id) == 0)
             return &v->nets[i];
     }
     err_set(e, ERR_NOT_FOUND, "there is no network adapter \"%s\"", id);
@@ -193,9 +238,9 @@ static void do_add(struct vm_call *c)
     else
         vm_mac_random(&mac);
     for (unsigned i = 0; i < VM_NETS; i++) {
-        if (c->v->nets[i].adapter)
+        if (in_use(&c->v->nets[i]))
             continue;
-        c->ok = make_adapter(c->v, i, ch->settings, mac.b, c->e);
+        c->ok = make_adapter(c->v, i, ch->settings, mac.b, false, c->e);
         if (!c->ok)
             return;
         net_id(i, ch->new_id);
@@ -219,6 +264,11 @@ static void do_remove(struct vm_call *c)
     c->ok = n != NULL;
     if (!n)
         return;
+    if (n->legacy) {
+        c->ok = err_set(c->e, ERR_UNSUPPORTED,
+                        "a legacy adapter is removed only while the machine is off");
+        return;
+    }
     struct device d = netvsp_as_device(n->adapter);
     vm_provider_forget(c->v, d.self);
     d.ops->destroy(d.self);
@@ -246,7 +296,7 @@ static void do_set(struct vm_call *c)
     c->ok = n != NULL;
     if (!n)
         return;
-    struct net_port *port = netvsp_port(n->adapter);
+    struct net_port *port = port_of(n);
     struct net_policy policy = policy_of(ch->settings);
     if (!same_plug(&n->settings, ch->settings)) {
         net_port_plug_none(port); /* host ports that stay are to be free again */
@@ -255,7 +305,10 @@ static void do_set(struct vm_call *c)
             plug(c->v, n, port, &n->settings, NULL);
             return;
         }
-        netvsp_network_changed(n->adapter);
+        if (n->legacy)
+            tulip_network_changed(n->legacy);
+        else
+            netvsp_network_changed(n->adapter);
     }
     c->ok = net_port_set_policy(port, &policy, c->e);
     if (!c->ok)
@@ -278,7 +331,14 @@ static void fill_info(const struct vm *v, unsigned i, struct vm_adapter_info *ou
     *out = (struct vm_adapter_info){.settings = n->settings, .address = n->address};
     net_id(i, out->id);
     memcpy(out->mac, n->mac, 6);
-    net_port_get_stats(netvsp_port(n->adapter), &out->stats);
+    net_port_get_stats(port_of(n), &out->stats);
+    out->legacy = n->legacy != NULL;
+    if (n->legacy) {
+        out->version = tulip_in_use(n->legacy);
+        out->mtu = NET_MTU_DEFAULT;
+        out->queues = 1;
+        return;
+    }
     netvsp_get_info(n->adapter, &info);
     out->version = info.version;
     out->mtu = info.mtu;
@@ -304,7 +364,7 @@ static void do_list(struct vm_call *c)
 {
     struct change *ch = c->arg;
     for (unsigned i = 0; i < VM_NETS && ch->n < ch->max; i++)
-        if (c->v->nets[i].adapter)
+        if (in_use(&c->v->nets[i]))
             fill_info(c->v, i, &ch->out[ch->n++]);
 }
 

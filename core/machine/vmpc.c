@@ -180,7 +180,7 @@ static bool make_ide(struct vm *v, struct pci *bus, err *e)
 
 bool vm_pc_make(struct vm *v, const struct vm_config *c, err *e)
 {
-    struct pci *bus = make_bus(v, e);
+    struct pci *bus = v->pci = make_bus(v, e);
     return bus && make_vga(v, bus, c, e) && make_keyboard(v, e) && make_ide(v, bus, e) &&
            add_settings(v, c, e);
 }
