@@ -261,6 +261,7 @@ int main(int argc, char **argv)
     w.files = worker_files_new();
     worker_files_add_own(w.files, VM_FIRMWARE_BIOS);
     worker_files_add_own(w.files, VM_FIRMWARE_VGA);
+    worker_files_add_own(w.files, VM_FIRMWARE_NETWORK);
     if (make_folders(&w) || take_lock(&w) || enter_sandbox(&w))
         return 1;
     worker_files_set_folder(w.files, w.folder);

@@ -26,6 +26,8 @@ enum { VM_ID_LEN = 24, VM_LUNS = 64, VM_IDE = 4, VM_PLACES = VM_LUNS + VM_IDE };
 /* What a machine of generation 1 needs beside its disks: the opener is asked for these paths. */
 #define VM_FIRMWARE_BIOS "/usr/share/seabios/bios-256k.bin"
 #define VM_FIRMWARE_VGA "/usr/share/seabios/vgabios-stdvga.bin"
+/* May be missing: then legacy adapters boot nothing. */
+#define VM_FIRMWARE_NETWORK "/usr/lib/ipxe/ipxe.lkrn"
 
 enum vm_changes {
     VM_CHANGED_DISKS = 1,

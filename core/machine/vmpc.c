@@ -15,6 +15,7 @@
 #include "core/chipset/ide.h"
 #include "core/chipset/layout.h"
 #include "core/chipset/piix4.h"
+#include "core/chipset/tulip-rom.h"
 #include "core/chipset/vga.h"
 #include "core/machine/vm-int.h"
 
@@ -73,6 +74,27 @@ static bool add_vga_bios(struct vm *v, err *e)
     return ok;
 }
 
+/* What a legacy adapter boots: its ROM, and iPXE if the host has it. */
+static bool add_network_boot(struct vm *v, const struct vm_config *c, err *e)
+{
+    bool wanted = false;
+    for (uint32_t i = 0; i < c->n_adapters; i++)
+        wanted = wanted || c->adapters[i].legacy;
+    if (!wanted)
+        return true;
+    size_t rom_len, len;
+    uint8_t *rom = tulip_rom(&rom_len), *ipxe;
+    if (!rom)
+        return err_set(e, ERR_NO_MEMORY, "There is no memory for the firmware");
+    bool ok = fwcfg_set_file(machine_fwcfg(v->machine), TULIP_ROM_NAME, rom, rom_len, e);
+    free(rom);
+    if (!ok || !read_firmware(v, VM_FIRMWARE_NETWORK, &ipxe, &len, NULL))
+        return ok;
+    ok = fwcfg_set_file(machine_fwcfg(v->machine), TULIP_ROM_PAYLOAD, ipxe, len, e);
+    free(ipxe);
+    return ok;
+}
+
 /* ---- the boot order, as SeaBIOS names devices: a line each ---- */
 
 struct order {
@@ -111,7 +133,8 @@ static bool add_order(struct vm *v, const struct vm_config *c, err *e)
         else if (!strncmp(p, "dvd", 3))
             add_drives(&o, c, VM_MEDIA_DVD);
         else
-            add_line(&o, "/pci@i0cf8/ethernet@%x\n", LAYOUT_PCI_TULIP);
+            for (unsigned i = 0; i < VM_MAX_ADAPTERS; i++)
+                add_line(&o, "/pci@i0cf8/ethernet@%x\n", LAYOUT_PCI_TULIP + i);
     }
     return fwcfg_set_file(machine_fwcfg(v->machine), "bootorder", o.text, o.len + 1, e);
 }
@@ -182,5 +205,5 @@ bool vm_pc_make(struct vm *v, const struct vm_config *c, err *e)
 {
     struct pci *bus = v->pci = make_bus(v, e);
     return bus && make_vga(v, bus, c, e) && make_keyboard(v, e) && make_ide(v, bus, e) &&
-           add_settings(v, c, e);
+           add_network_boot(v, c, e) && add_settings(v, c, e);
 }
