@@ -88,6 +88,19 @@ static void on_answer(void *ctx, uint32_t status, const void *body, size_t len)
     }
 }
 
+/* Linux's daemon makes only those folders of a path that a '/' follows. */
+static bool set_folder(const char *folder, struct fcopy_start *m)
+{
+    char path[sizeof m->path / 2];
+    size_t len = strlen(folder);
+    if (folder[0] != '/' || len + 2 > sizeof path)
+        return false;
+    memcpy(path, folder, len);
+    path[len] = folder[len - 1] == '/' ? 0 : '/';
+    path[len + 1] = 0;
+    return utf16_encode(path, m->path, sizeof m->path);
+}
+
 bool integration_copy_file(struct integration *i, const struct integration_copy *c, err *e)
 {
     struct fcopy_start m = {.h.op = FCOPY_START, .size = c->size};
@@ -97,7 +110,7 @@ bool integration_copy_file(struct integration *i, const struct integration_copy 
         return err_set(e, ERR_BUSY, "Another file is being copied into the guest");
     if (!*c->name || strchr(c->name, '/') || !utf16_encode(c->name, m.name, sizeof m.name))
         return err_set(e, ERR_INVALID, "\"%.60s\" is no file name that a guest takes", c->name);
-    if (c->folder[0] != '/' || !utf16_encode(c->folder, m.path, sizeof m.path))
+    if (!set_folder(c->folder, &m))
         return err_set(e, ERR_INVALID, "\"%.60s\" is no folder that a guest takes", c->folder);
     m.flags = (c->overwrite ? FCOPY_OVERWRITE : 0) | (c->create_path ? FCOPY_CREATE_PATH : 0);
     i->copy = *c;

@@ -83,6 +83,17 @@ static void on_ended(void *ctx, const struct machine_report *r)
     pthread_mutex_unlock(&d->lock);
 }
 
+static void on_log(void *ctx, enum log_level level, const char *subsystem, const char *text)
+{
+    struct drive *d = ctx;
+    printf("\nvireo: %s: %s\n", subsystem, text);
+    pthread_mutex_lock(&d->lock);
+    size_t len = strlen(d->said);
+    snprintf(d->said + len, sizeof d->said - len, "%s\n", text);
+    pthread_cond_broadcast(&d->cond);
+    pthread_mutex_unlock(&d->lock);
+}
+
 static const struct vm_ops vm_upcalls = {.ended = on_ended, .serial_out = on_serial};
 
 void must(struct drive *d, bool ok, const err *e)
@@ -145,6 +156,18 @@ void do_expect(struct drive *d, const char *text)
         if (!wait_more(d, &t))
             die(d, "\"%s\" did not appear in %u s", text, d->timeout_s);
     }
+    pthread_mutex_unlock(&d->lock);
+}
+
+/* Until a line of the log holds text, since the machine was made. */
+static void wait_said(struct drive *d, const char *text)
+{
+    struct timespec t;
+    deadline(d, &t);
+    pthread_mutex_lock(&d->lock);
+    while (!strstr(d->said, text))
+        if (!wait_more(d, &t))
+            die(d, "nobody said \"%s\" in %u s", text, d->timeout_s);
     pthread_mutex_unlock(&d->lock);
 }
 
@@ -411,6 +434,15 @@ static void check_clock(struct drive *d, long within)
         die(d, "the guest's clock is off by %ld s", off);
 }
 
+/* "processors stop": the devices go on, as if the host gave the guest no time; "processors go". */
+static void processors_command(struct drive *d, const char *what)
+{
+    if (!strcmp(what, "stop"))
+        hv_partition_pause(machine_partition(d->m));
+    else
+        hv_partition_resume(machine_partition(d->m));
+}
+
 static void host_command(struct drive *d, const char *command)
 {
     int status = system(command);
@@ -445,6 +477,8 @@ static void run_line(struct drive *d, char *rest, char **w, unsigned n)
     struct ask a = {.w = w, .n = n, .fd = -1};
     if (!strcmp(w[0], "expect"))
         do_expect(d, rest);
+    else if (!strcmp(w[0], "said"))
+        wait_said(d, rest);
     else if (!strcmp(w[0], "send")) {
         unescape(rest);
         do_send(d, rest);
@@ -453,6 +487,8 @@ static void run_line(struct drive *d, char *rest, char **w, unsigned n)
         do_command(d, rest);
     else if (!strcmp(w[0], "clock") && n > 1)
         check_clock(d, atol(w[1]));
+    else if (!strcmp(w[0], "processors") && n > 1)
+        processors_command(d, w[1]);
     else if (!strcmp(w[0], "host"))
         host_command(d, rest);
     else if (!strncmp(w[0], "nic-", 4))
@@ -650,6 +686,7 @@ int main(int argc, char **argv)
     int i = 1;
     err e = ERR_INIT;
     d.out = calloc(1, OUTPUT_MAX + 1);
+    log_set_sink(on_log, &d);
     d.config = vm_config_new(&e);
     must(&d, d.config != NULL, &e);
     guid_random(&d.config->id);

@@ -21,6 +21,7 @@ struct drive {
     pthread_cond_t cond;
     char *out;
     size_t len, seen; /* of the serial output; what expect has passed */
+    char said[16384]; /* lines of the log; the first that have room */
     bool ended;
     struct machine_report report;
 

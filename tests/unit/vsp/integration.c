@@ -418,6 +418,7 @@ static void files_are_copied_in(void)
     CHECK_EQ(get_le32(m.body), FCOPY_START);
     CHECK_EQ(get_le16(m.body + 36), 'f');
     CHECK_EQ(get_le16(m.body + 36 + 520), '/');
+    CHECK_EQ(get_le16(m.body + 36 + 520 + 2 * 8), '/');
     CHECK_EQ(get_le32(m.bytes + 1104), 1);
     CHECK_EQ(get_le64(m.bytes + 1108), SIZE);
     give(ch, &m, 0);
