@@ -11,12 +11,12 @@ udhcpc -i eth0 -n -q -t 20 -s /tmp/lease >/dev/null 2>&1
 rate() { awk '/receiver/{print $7}'; }
 for depth in 8 1; do
     mark "read$depth" begin
-    n=$(randread $disk $depth 8)
+    n=$(randread $disk $depth 3)
     mark "read$depth" end ops="$n"
 done
 mark out begin
-r=$(iperf3 -c $host -t 6 -f m | rate)
+r=$(iperf3 -c $host -t 2 -f m | rate)
 mark out end rate="$r"
 mark in begin
-r=$(iperf3 -c $host -t 6 -f m -R | rate)
+r=$(iperf3 -c $host -t 2 -f m -R | rate)
 mark in end rate="$r"

@@ -7,11 +7,13 @@ common="console=ttyS0 quiet panic=-1 do=script"
 samples() {
     while read -r line; do
         case $line in
-        *MARK*) echo "SAMPLE $1 $line exits=$(cat /sys/kernel/debug/kvm/exits)" ;;
+        *MARK*) echo "SAMPLE $1 ${line%?} exits=$(cat /sys/kernel/debug/kvm/exits) ticks=$(busy)" ;;
         *) echo "$line" ;;
         esac
     done
 }
+# What L1 was not idle for, in hundredths of a second.
+busy() { awk '/^cpu /{print $2 + $3 + $4 + $7 + $8}' /proc/stat; }
 # Private memory beside the largest mapping, which is guest RAM, in KiB.
 private() {
     awk '/^[0-9a-f]+-/{m = $1} /^Private_(Clean|Dirty):/{p[m] += $2; all += $2}
@@ -21,7 +23,7 @@ i=0
 while [ $i -lt "$1" ]; do
     vireoctl run --accel kvm --memory 256M --kernel /k/vmlinuz --initrd /k/initrd --append "$common on=vireo" \
         --disk /dev/ram0 --net nat,host-access --stats /tmp/stats </dev/null 2>&1 | samples vireo
-    echo "MEMORY vireo $(($(sed -n 's/.*"private-other-memory": *\([0-9]*\).*/\1/p' /tmp/stats) / 1024))"
+    echo "MEMORY vireo $(($(sed -n 's/.*"private_other_memory": *\([0-9]*\).*/\1/p' /tmp/stats) / 1024))"
     qemu-system-x86_64 -L /k/qemu -accel kvm -cpu max -m 256 -display none -vga none -nodefaults -no-reboot \
         -kernel /k/vmlinuz -initrd /k/initrd -append "$common on=qemu" -serial stdio \
         -object iothread,id=t -drive if=none,id=d,file=/dev/ram0,format=raw,cache=none,aio=io_uring \
