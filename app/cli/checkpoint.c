@@ -8,56 +8,12 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "app/cli/client.h"
+#include "app/cli/target.h"
 #include "core/base/cleanup.h"
 #include "core/machine/checkpoint.h"
 #include "core/machine/memfile.h"
 
 enum { STOP_STEP_US = 100000 };
-
-/* ---- the machine that is meant ---- */
-
-struct target {
-    struct store *store;
-    struct guid id;
-    char *folder;
-    struct client *worker; /* NULL: off */
-    int lock;              /* held while it is off */
-};
-
-static void target_free(struct target *t)
-{
-    if (!t)
-        return;
-    client_close(t->worker);
-    auto_close(t->lock);
-    free(t->folder);
-    store_close(t->store);
-    free(t);
-}
-AUTO_DEFINE(target, struct target *, target_free)
-
-/* `change`: a machine that is off is locked. NULL with the message out. */
-static struct target *target_open(const char *name, bool change)
-{
-    err e = ERR_INIT;
-    AUTO(target) t = calloc(1, sizeof *t);
-    if (!t)
-        return NULL;
-    t->lock = -1;
-    t->store = cli_store();
-    if (!t->store || !cli_find(t->store, name, &t->id))
-        return NULL;
-    t->folder = store_path(t->store, &t->id, NULL, &e);
-    t->worker = t->folder ? client_find(&t->id) : NULL;
-    if (t->folder && !t->worker && change)
-        t->lock = store_lock(t->store, &t->id, &e);
-    if (!t->folder || (!t->worker && change && t->lock < 0)) {
-        cli_fail(&e);
-        return NULL;
-    }
-    return TAKE(t);
-}
 
 /* ---- save, stop, status ---- */
 
@@ -77,13 +33,12 @@ int cli_save(int argc, char **argv)
     return r ? CLI_OK : CLI_FAILED;
 }
 
-static bool wait_gone(const struct guid *id, long seconds)
+/* Until its folder may be changed and it may be started again. */
+static bool wait_gone(const struct target *t, long seconds)
 {
     for (long i = 0; i < seconds * (1000000 / STOP_STEP_US); i++) {
-        struct client *c = client_find(id);
-        if (!c)
+        if (!store_is_locked(t->store, &t->id))
             return true;
-        client_close(c);
         g_usleep(STOP_STEP_US);
     }
     return false;
@@ -117,7 +72,7 @@ int cli_stop(int argc, char **argv)
     if (!r)
         return CLI_FAILED;
     client_close(TAKE(t->worker));
-    if (wait_gone(&t->id, strtol(timeout, NULL, 10)))
+    if (wait_gone(t, strtol(timeout, NULL, 10)))
         return CLI_OK;
     err_set(&e, ERR_TIMEOUT, "the machine is not off yet");
     return cli_fail(&e);
@@ -288,7 +243,7 @@ static int show(struct target *t, const struct checkpoint *c, const struct check
 /* ---- checkpoint: changing ---- */
 
 struct options {
-    bool json, no_memory, subtree, no_start, yes;
+    bool json, no_memory, subtree, no_start, replace;
     const char *notes, *kind;
 };
 
@@ -359,19 +314,6 @@ static int create(struct target *t, const char *name, const struct options *o)
     return CLI_OK;
 }
 
-/* A fresh worker for the machine as its folder is now. */
-static int start_fresh(struct target *t)
-{
-    err e = ERR_INIT;
-    char text[GUID_STR_LEN + 1];
-    guid_format(&t->id, text);
-    AUTO(vm_config) c = store_load(t->store, &t->id, &e);
-    if (!c)
-        return cli_fail(&e);
-    AUTO(client) worker = client_launch(text, t->folder, false);
-    return worker && client_start(worker, c, t->folder, NULL) ? CLI_OK : CLI_FAILED;
-}
-
 static int apply(struct target *t, const struct guid *id, const struct options *o)
 {
     err e = ERR_INIT;
@@ -391,7 +333,7 @@ static int apply(struct target *t, const struct guid *id, const struct options *
         if (!r)
             return CLI_FAILED;
         client_close(TAKE(t->worker));
-        return o->no_start ? CLI_OK : start_fresh(t);
+        return o->no_start ? CLI_OK : target_start(t);
     }
     if (!checkpoint_recover(t->folder, &e) || !checkpoint_apply(t->folder, id, &e))
         return cli_fail(&e);
@@ -472,9 +414,13 @@ static const char checkpoint_help[] =
     "       vireoctl checkpoint notes VM CHECKPOINT TEXT\n"
     "       vireoctl checkpoint delete VM CHECKPOINT [--subtree]\n"
     "       vireoctl checkpoint check VM [CHECKPOINT]\n"
+    "       vireoctl checkpoint export VM CHECKPOINT FILE [--replace]\n"
+    "       vireoctl checkpoint try VM CHECKPOINT [--json]\n"
     "\n"
     "CHECKPOINT is a name or an id. A machine that runs goes on while a checkpoint is made; apply\n"
-    "and revert (to the checkpoint that the present goes on from) give up its present state.\n";
+    "and revert (to the checkpoint that the present goes on from) give up its present state.\n"
+    "export makes a file that `vireoctl import` makes a machine of; try starts a machine without\n"
+    "network that goes on from the checkpoint, prints its id, and is gone when it is turned off.\n";
 
 static int dispatch(struct target *t, const char *verb, int n, char **args, const struct options *o)
 {
@@ -504,6 +450,10 @@ static int dispatch(struct target *t, const char *verb, int n, char **args, cons
         status = apply(t, &c->id, o);
     else if (!strcmp(verb, "delete"))
         status = delete_one(t, &c->id, o);
+    else if (!strcmp(verb, "try"))
+        status = target_try(t, &c->id, o->json);
+    else if (n == 2 && !strcmp(verb, "export"))
+        status = target_export(t, &c->id, args[1], o->replace);
     else if (n == 2 && (!strcmp(verb, "rename") || !strcmp(verb, "notes")))
         status = set_text(t, &c->id, args[1], verb[0] == 'n');
     else
@@ -518,13 +468,14 @@ int cli_checkpoint(int argc, char **argv)
     const struct cli_option options[] = {
         {"--json", &o.json, NULL},       {"--no-memory", &o.no_memory, NULL},
         {"--subtree", &o.subtree, NULL}, {"--no-start", &o.no_start, NULL},
-        {"--notes", NULL, &o.notes},     {"--kind", NULL, &o.kind}};
+        {"--notes", NULL, &o.notes},     {"--kind", NULL, &o.kind},
+        {"--replace", &o.replace, NULL}};
     int n;
     if (!cli_parse(argc, argv, options, G_N_ELEMENTS(options), &n, checkpoint_help))
         return CLI_USAGE;
     if (n < 2)
         return cli_usage("checkpoint takes a verb and a machine");
-    bool reads = !strcmp(argv[1], "list") || !strcmp(argv[1], "show") || !strcmp(argv[1], "check");
-    AUTO(target) t = target_open(argv[2], !reads);
+    static const char *const reads[] = {"list", "show", "check", "export", "try", NULL};
+    AUTO(target) t = target_open(argv[2], !g_strv_contains(reads, argv[1]));
     return t ? dispatch(t, argv[1], n - 2, argv + 3, &o) : CLI_FAILED;
 }

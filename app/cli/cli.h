@@ -109,6 +109,12 @@ int cli_save(int argc, char **argv);
 int cli_stop(int argc, char **argv);
 int cli_status(int argc, char **argv);
 int cli_checkpoint(int argc, char **argv);
+/* transfer.c */
+int cli_export(int argc, char **argv);
+int cli_import(int argc, char **argv);
+int cli_move(int argc, char **argv);
+int cli_rename(int argc, char **argv);
+int cli_autostart(int argc, char **argv);
 /* screen.c */
 int cli_screenshot(int argc, char **argv);
 int cli_type(int argc, char **argv);

@@ -39,6 +39,11 @@ static const struct cli_command commands[] = {
     {"remote", cli_remote, "a machine's console for SPICE and VNC clients"},
     {"usb", cli_usb, "lend USB devices to a guest"},
     {"serial", cli_serial, "show a running machine's serial port"},
+    {"rename", cli_rename, "give a machine another name"},
+    {"move", cli_move, "move a machine to another folder or disk"},
+    {"export", cli_export, "write a machine to a file, compressed"},
+    {"import", cli_import, "make a machine of an exported one or of a folder"},
+    {"autostart", cli_autostart, "start the machines that start with the session"},
     {"delete", cli_delete, "delete a machine and the disks in its folder"},
     {"disk", cli_disk, "create, convert, check, merge ... virtual disks; add, remove"},
 };

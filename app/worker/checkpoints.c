@@ -136,6 +136,7 @@ static void add_checkpoint(GVariantBuilder *b, struct worker *w, const struct ch
     g_variant_builder_add(b, "{sv}", "complete", g_variant_new_boolean(c->complete));
     g_variant_builder_add(b, "{sv}", "current", g_variant_new_boolean(guid_equal(&c->id, current)));
     g_variant_builder_add(b, "{sv}", "thumbnail", g_variant_new_string(shown));
+    g_variant_builder_add(b, "{sv}", "problem", g_variant_new_string(worker_check_says(w, id)));
     g_variant_builder_close(b);
 }
 
@@ -360,6 +361,8 @@ static void making_done(struct worker *w, gpointer data, const err *e)
         answer_made(w, m);
     if (e)
         w->sweep = TRUE;
+    else
+        worker_check_later(w);
     worker_refresh_checkpoints(w);
     operation_end(w, "Making a checkpoint", e);
     making_free(m);
@@ -431,6 +434,8 @@ void worker_started(struct worker *w, gboolean resumed)
     worker_refresh_checkpoints(w);
     if (!w->folder || w->ended)
         return;
+    worker_note_running(w, TRUE);
+    worker_check_later(w);
     struct making *m =
         !resumed && w->config->checkpoint_automatic && w->config->checkpoints != VM_CHECKPOINTS_OFF
             ? making_new(w, &e)
@@ -469,9 +474,17 @@ static gboolean depart(gpointer data)
     struct worker *w = d->w;
     if (w->busy)
         return G_SOURCE_CONTINUE;
+    if (w->ended) { /* by itself meanwhile */
+        if (d->call)
+            d->answer(w->machine, d->call);
+        g_free(d);
+        return G_SOURCE_REMOVE;
+    }
     worker_serial_drain(w->serial);
     worker_serial_attach(w->serial, NULL);
     worker_console_gone(w);
+    worker_remote_gone(w->remote);
+    worker_session_gone(w->session);
     vm_free(w->vm);
     w->vm = NULL;
     worker_files_close(w->files);
@@ -486,10 +499,11 @@ static gboolean depart(gpointer data)
     return G_SOURCE_REMOVE;
 }
 
-static void leave_as(struct worker *w, const char *state, const char *reason,
-                     GDBusMethodInvocation *call,
-                     void (*answer)(VireoMachine1 *machine, GDBusMethodInvocation *call))
+void worker_depart(struct worker *w, const char *state, const char *reason,
+                   GDBusMethodInvocation *call,
+                   void (*answer)(VireoMachine1 *machine, GDBusMethodInvocation *call))
 {
+    g_atomic_int_set(&w->over, 1);
     struct departure *d = g_new0(struct departure, 1);
     *d = (struct departure){w, call, state, reason, answer};
     if (depart(d) == G_SOURCE_CONTINUE)
@@ -502,7 +516,7 @@ static void save_done(struct worker *w, gpointer data, const err *e)
     if (!e) {
         w->leaving = FALSE;
         operation_end(w, "Saving the machine", NULL);
-        leave_as(w, "saved", "", call, vireo_machine1_complete_save);
+        worker_depart(w, "saved", "", call, vireo_machine1_complete_save);
         return;
     }
     if (call)
@@ -564,6 +578,7 @@ void worker_leave(struct worker *w)
 {
     if (w->ended)
         return;
+    w->session_over = TRUE;
     if (w->saving && !worker_is(w, "saving")) { /* a merge is begun again, a checkpoint is made */
         w->leaving = TRUE;
         if (w->operation && g_str_has_prefix(w->operation, "merge"))
@@ -621,8 +636,8 @@ static void apply_done(struct worker *w, gpointer data, const err *e)
         if (w->vm)
             vm_power_off(w->vm);
         operation_end(w, "Applying a checkpoint", NULL);
-        leave_as(w, a->memory ? "saved" : "off", "A checkpoint was applied.", a->call,
-                 vireo_machine1_complete_apply_checkpoint);
+        worker_depart(w, a->memory ? "saved" : "off", "A checkpoint was applied.", a->call,
+                      vireo_machine1_complete_apply_checkpoint);
     }
     checkpoint_layers_clear(&a->layers);
     g_free(a);

@@ -360,10 +360,14 @@ static gboolean on_resume(VireoMachine1 *m, GDBusMethodInvocation *call, struct 
 
 static gboolean on_turn_off(VireoMachine1 *m, GDBusMethodInvocation *call, struct worker *w)
 {
-    if (w->vm && !w->ended)
-        vm_power_off(w->vm);
-    vireo_machine1_complete_turn_off(m, call);
-    worker_end(w, "off", "");
+    if (!w->vm || w->ended) {
+        vireo_machine1_complete_turn_off(m, call);
+        worker_end(w, "off", "");
+        return TRUE;
+    }
+    vm_power_off(w->vm);
+    g_atomic_int_set(&w->cancel, 1);
+    worker_depart(w, "off", "", call, vireo_machine1_complete_turn_off);
     return TRUE;
 }
 

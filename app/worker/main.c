@@ -237,6 +237,8 @@ static void clean_up(struct worker *w)
     worker_serial_free(w->serial);
     worker_files_free(w->files);
     worker_log_stop(w);
+    worker_check_stop(w);
+    worker_dispose(w);
     vm_config_free(w->config);
 }
 

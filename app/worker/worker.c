@@ -76,6 +76,9 @@ void worker_end(struct worker *w, const char *state, const char *reason)
     if (w->ended)
         return;
     w->ended = TRUE;
+    g_atomic_int_set(&w->over, 1);
+    if (!w->session_over)
+        worker_note_running(w, FALSE);
     worker_serial_drain(w->serial);
     worker_set_state(w, state, reason);
     log_line(LOG_INFO, "machine", "%s%s%s", state, reason[0] ? ": " : "", reason);

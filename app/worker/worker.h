@@ -57,6 +57,11 @@ struct worker {
     gboolean saving;        /* a state, a checkpoint or a merge is under way: one at a time */
     gboolean sweep;         /* look for layers to merge when that is over */
     gboolean was_paused;    /* before it was saved */
+    gboolean disposable;    /* its folder is emptied at the end */
+    gboolean session_over;  /* it ends because the session does: it starts with the next one */
+    guint check;            /* timer of the next check of saved memory */
+    GHashTable *checked;    /* checkpoints' ids: what is wrong with them, or "" */
+    gint over;              /* atomic: what goes on in the background stops */
     gboolean leaving;       /* the session ends: save (or what is set) when that is over */
     gint cancel;            /* atomic: Cancel was called for it */
     char *operation;        /* its name in Progress */
@@ -98,6 +103,20 @@ bool worker_begin(struct worker *w, gboolean discard, gboolean paused, gboolean 
 void worker_started(struct worker *w, gboolean resumed);
 /* The session ends: what the machine's settings say. */
 void worker_leave(struct worker *w);
+/* The machine is turned off and freed, and its lock let go; then `answer` is called. */
+void worker_depart(struct worker *w, const char *state, const char *reason,
+                   GDBusMethodInvocation *call,
+                   void (*answer)(VireoMachine1 *machine, GDBusMethodInvocation *call));
+
+/* check.c: saved memory is compared with its checksums, slowly, a while after the start and after a
+ * checkpoint was made. */
+void worker_check_later(struct worker *w);
+const char *worker_check_says(struct worker *w, const char *id); /* "" unless it is damaged */
+void worker_check_stop(struct worker *w);
+
+/* kept.c: what the machine's folder says of its life. */
+void worker_note_running(struct worker *w, gboolean running);
+void worker_dispose(struct worker *w);
 
 /* inhibit.c: before the system calls are shut. */
 void worker_inhibit(struct worker *w);

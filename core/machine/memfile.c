@@ -377,7 +377,7 @@ bool memfile_check(const struct memfile *m, bool (*go_on)(void *ctx, uint64_t do
     if (!buf)
         return err_set(e, ERR_NO_MEMORY, "Not enough memory to check");
     for (uint64_t i = 0; i < m->nchunks; i++) {
-        if (go_on && i % 64 == 0 && !go_on(ctx, i, m->nchunks))
+        if (go_on && i % 8 == 0 && !go_on(ctx, i, m->nchunks))
             return err_set(e, ERR_CANCELLED, "Checking was cancelled");
         if (!check_one(m, i, buf, e))
             return false;

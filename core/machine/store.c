@@ -60,6 +60,7 @@ struct store *store_open(const char *root, err *e)
         return NULL;
     }
     s->root = TAKE(path);
+    store_sweep(s);
     return s;
 }
 
@@ -178,8 +179,13 @@ static bool is_candidate(DIR *d, const struct dirent *de)
         return false;
     if (de->d_type != DT_DIR && de->d_type != DT_LNK && de->d_type != DT_UNKNOWN)
         return false;
-    if (guid_parse(de->d_name, &id))
-        return true;
+    if (guid_parse(de->d_name, &id)) {
+        struct stat st; /* a disposable one that is over is nobody's loss */
+        char marker[NAME_MAX + sizeof STORE_DISPOSABLE_NAME + 2];
+        snprintf(marker, sizeof marker, "%s/" STORE_DISPOSABLE_NAME, de->d_name);
+        snprintf(inside, sizeof inside, "%s/" STORE_CONFIG_NAME, de->d_name);
+        return fstatat(dirfd(d), marker, &st, 0) != 0 || fstatat(dirfd(d), inside, &st, 0) == 0;
+    }
     snprintf(inside, sizeof inside, "%s/" STORE_CONFIG_NAME, de->d_name);
     return faccessat(dirfd(d), inside, F_OK, 0) == 0;
 }
@@ -300,16 +306,25 @@ static void folder_name(const char *name, char *out, size_t size)
         out[0] = '_';
 }
 
+char *store_place(const char *place, const char *name, err *e)
+{
+    char base[VM_MAX_NAME + 1], *path = NULL;
+    folder_name(name, base, sizeof base);
+    if (*place != '/')
+        err_set(e, ERR_INVALID, "The place for the machine must be a full path");
+    else if (asprintf(&path, "%s/%s", place, base) < 0)
+        path = NULL;
+    if (!path && *place == '/')
+        no_memory(e);
+    return path;
+}
+
 static bool create_elsewhere(const struct store *s, const struct vm_config *c, const char *place,
                              err *e)
 {
-    char name[VM_MAX_NAME + 1];
-    folder_name(c->name, name, sizeof name);
-    AUTO(str) path = NULL;
-    if (*place != '/')
-        return err_set(e, ERR_INVALID, "The place for the machine must be a full path");
-    if (asprintf(&path, "%s/%s", place, name) < 0)
-        return no_memory(e);
+    AUTO(str) path = store_place(place, c->name, e);
+    if (!path)
+        return false;
     if (access(path, F_OK) == 0)
         return err_set(e, ERR_EXISTS, "%s is there already", path);
     AUTO(str) link = store_path(s, &c->id, NULL, e);

@@ -23,11 +23,13 @@
 
 #define STORE_CONFIG_NAME "machine.ini"
 #define STORE_LOCK_NAME "lock"
+#define STORE_RAN_NAME "running" /* there: it ran when its session or the computer ended */
+#define STORE_DISPOSABLE_NAME "disposable" /* there: the machine goes when it is turned off */
 
 struct store;
 
 /* `root` NULL: $XDG_DATA_HOME/vireo (or ~/.local/share/vireo). The folder is made where missing,
- * mode 0700. NULL on error. */
+ * mode 0700, and swept (store_sweep). NULL on error. */
 struct store *store_open(const char *root, err *e);
 void store_close(struct store *s);
 AUTO_DEFINE(store, struct store *, store_close)
@@ -81,6 +83,13 @@ enum store_delete_flags {
 /* Refuses (ERR_BUSY) while the machine runs. Only the machine's own folder goes; disks that are
  * elsewhere stay. `folder` is the name in the store, so that damaged entries can be deleted. */
 bool store_delete(const struct store *s, const char *folder, unsigned flags, err *e);
+
+/* PLACE/NAME: where a machine of that name has its folder, malloc'ed. `place` is a full path. */
+char *store_place(const char *place, const char *name, err *e);
+/* Held (a descriptor) while something half done lies in the store; -1 on error. */
+int store_busy(const struct store *s, err *e);
+/* Removes what a crash left, unless somebody is busy. */
+void store_sweep(const struct store *s);
 
 /* Registers a machine's folder that is elsewhere, by a link. */
 bool store_register(const struct store *s, const char *path, struct guid *out, err *e);

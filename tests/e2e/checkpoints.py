@@ -34,8 +34,28 @@ class Kept(Machine):
         return json.loads(self.ctl("checkpoint", "list", self.name, "--json").stdout)
 
     def folder(self):
-        top = os.environ["XDG_DATA_HOME"] + "/vireo"
-        return os.path.join(top, os.listdir(top)[0])
+        return self.folder_of([m["id"] for m in machines(self.o) if m["name"] == self.name][0])
+
+    def folder_of(self, id):
+        return os.path.realpath(os.path.join(os.environ["XDG_DATA_HOME"], "vireo", id))
+
+
+class Copy(Kept):
+    """One that is there already."""
+    def __init__(self, o, name):
+        self.o, self.name, self.serial = o, name, None
+
+
+def machines(o):
+    return json.loads(subprocess.run([o.vireoctl, "list", "--json"], capture_output=True, text=True,
+                                     check=True).stdout)
+
+
+def wait_for(what, seconds=60):
+    end = time.monotonic() + seconds
+    while not (r := what()) and time.monotonic() < end:
+        time.sleep(0.2)
+    return r
 
 
 def write(m, word):
@@ -103,21 +123,93 @@ def checkpoints(m, one):
     return two, three
 
 
+def trying(m, two, three):
+    """A disposable machine from a checkpoint, beside the running one."""
+    now = state(m)
+    id = m.ctl("checkpoint", "try", m.name, "second").stdout.strip()
+    t = Copy(m.o, id)
+    t.attach()
+    check("a try goes on from the checkpoint", state(t) == f"two {two}", state(t))
+    check("without network", t.says("cat /sys/class/net/eth0/carrier") == "0")
+    write(t, "other")
+    check("and changes nothing of the machine", state(m) == now, state(m))
+    folder = t.folder_of(id)
+    m.ctl("turn-off", id)
+    check("it is gone when it is turned off",
+          wait_for(lambda: not os.path.exists(folder + "/machine.ini")) and
+          id not in [x["id"] for x in machines(m.o)], os.listdir(folder))
+
+
+def transfers(m, two):
+    """Exported, imported, moved; what was exported lives on as a machine of its own."""
+    file = f"{m.o.top}/second.vireo"
+    m.ctl("checkpoint", "export", m.name, "second", file)
+    names = subprocess.run(["tar", "--zstd", "-tf", file], capture_output=True, text=True)
+    check("an export is an archive that others can read", "machine.ini" in names.stdout.split(),
+          names.stderr)
+    again = m.ctl("checkpoint", "export", m.name, "second", file, ok=False)
+    check("an export replaces nothing unasked", again.returncode != 0, again)
+    place = f"{m.o.top}/elsewhere"
+    os.mkdir(place)
+    m.ctl("import", file, "--name", "copy", "--place", place)
+    c = Copy(m.o, "copy")
+    check("an import lies where it was wanted", os.path.exists(f"{place}/copy/machine.ini"))
+    c.resume()
+    check("an imported checkpoint goes on as it was", state(c) == f"two {two}", state(c))
+    c.ctl("save", "copy")
+    c.ctl("move", "copy")
+    check("a machine moves into the store", not os.path.exists(f"{place}/copy") and
+          not os.path.islink(c.folder()))
+    os.mkdir(f"{m.o.top}/there")
+    c.ctl("move", "copy", f"{m.o.top}/there")
+    c.ctl("rename", "copy", "renamed")
+    c.name = "renamed"
+    whole = f"{m.o.top}/whole.vireo"
+    c.ctl("export", "renamed", whole)
+    c.resume()
+    check("saved, moved, renamed, it resumes", state(c) == f"two {two}", state(c))
+    c.ctl("turn-off", "renamed")
+    c.ctl("delete", "renamed", "--yes")
+    bad = bytearray(open(whole, "rb").read())
+    bad[len(bad) // 2] ^= 4
+    open(f"{m.o.top}/bad.vireo", "wb").write(bad)
+    r = m.ctl("import", f"{m.o.top}/bad.vireo", ok=False)
+    left = [f for f in os.listdir(os.environ["XDG_DATA_HOME"] + "/vireo") if f[0] == "."]
+    check("a damaged export is refused, with the reason, and leaves nothing",
+          r.returncode and "damaged" in r.stderr and not left, (r.stderr, left))
+    m.ctl("import", whole, "--name", "again")
+    c = Copy(m.o, "again")
+    c.resume()
+    check("an export outlives its machine", state(c) == f"two {two}", state(c))
+    c.ctl("turn-off", "again")
+    c.ctl("delete", "again", "--yes")
+
+
+def starts(m):
+    """With the session: what ran before, or is set to."""
+    m.ctl("set", m.name, "automatic.start=if-running")
+    m.ctl("autostart")
+    check("what did not run is not started", m.ctl("status", m.name).stdout.strip() == "off")
+    m.ctl("set", m.name, "automatic.start=always", "automatic.start-delay=1")
+    m.ctl("autostart")
+    check("what is to start with the session is",
+          m.ctl("status", m.name).stdout.strip() == "running")
+    m.ctl("turn-off", m.name)
+    m.ctl("set", m.name, "automatic.start=never")
+
+
 def deleting(m, two):
     m.ctl("checkpoint", "delete", m.name, "first")
     m.ctl("checkpoint", "delete", m.name, "second")
     check("deleted checkpoints are gone", m.list() == [])
     check("the guest goes on while layers are merged", state(m) == f"two {two}", state(m))
     m.ctl("turn-off", m.name)
-    m.wait_off(10)
-    for _ in range(100): # the worker goes a moment after its machine
-        if m.ctl("checkpoint", "create", m.name, "off", ok=False).returncode == 0:
-            break
-        time.sleep(0.2)
+    m.ctl("checkpoint", "create", m.name, "off")
     check("a checkpoint of a machine that is off", [c["name"] for c in m.list()] == ["off"])
     m.ctl("checkpoint", "delete", m.name, "off")
     left = [f for f in os.listdir(m.folder()) if f.endswith(".avhdx")]
     check("nothing of them is left", not left and not os.listdir(m.folder() + "/states"), left)
+    starts(m)
     m.start()
     m.wait("VIREO-READY", 240)
     sum_now = m.says("echo $(md5sum </dev/sda)")
@@ -151,7 +243,9 @@ def main():
         m.start()
         m.wait("VIREO-READY", 240)
         one = save(m)
-        two, _ = checkpoints(m, one)
+        two, three = checkpoints(m, one)
+        trying(m, two, three)
+        transfers(m, two)
         deleting(m, two)
     finally:
         m.ctl("turn-off", m.name, ok=False)
