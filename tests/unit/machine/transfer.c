@@ -418,7 +418,7 @@ static void age_disposables(void)
 static void test_kills(void)
 {
     const char *s = getenv("VIREO_KILLS");
-    unsigned kills = s ? (unsigned)atoi(s) : 60;
+    unsigned kills = s ? (unsigned)atoi(s) : 25;
     err e = ERR_INIT;
     struct guid made[2], out;
     struct guid id = make_vm(top, made);
