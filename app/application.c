@@ -9,6 +9,7 @@
 #include "app/ui/library-window.h"
 #include "app/ui/preferences.h"
 #include "app/ui/settings-window.h"
+#include "app/ui/switch-manager.h"
 #include "app/ui/vm-actions.h"
 #include "app/ui/why-slow.h"
 #include "app/ui/wizard.h"
@@ -97,7 +98,8 @@ void vireo_application_notify(VireoApplication *self, const char *id, const char
                               const char *body, VireoVm *vm)
 {
     g_autoptr(GNotification) n = g_notification_new(title);
-    g_notification_set_body(n, body);
+    if (body)
+        g_notification_set_body(n, body);
     if (vm)
         g_notification_set_default_action_and_target(n, "app.open", "s", vireo_vm_get_id(vm));
     g_application_send_notification(G_APPLICATION(self), id, n);
@@ -123,6 +125,20 @@ static void on_ended(VireoVm *vm, const char *reason, VireoApplication *self)
     vireo_application_notify(self, vireo_vm_get_id(vm), title, reason, vm);
 }
 
+/* Checkpoints go on while their machine does, and nobody waits for their end. */
+static void on_finished(VireoVm *vm, const char *operation, const char *error,
+                        VireoApplication *self)
+{
+    GtkWindow *w = find_window(self, VIREO_TYPE_CONSOLE_WINDOW, vm);
+    if (!g_str_has_prefix(operation, "checkpoint") || (!*error && w && gtk_window_is_active(w)))
+        return;
+    const char *format = *error ? _("The checkpoint of “%s” was not completed")
+                                : _("The checkpoint of “%s” is complete");
+    g_autofree char *title = g_strdup_printf(format, vireo_vm_get_name(vm));
+    g_autofree char *id = g_strconcat(vireo_vm_get_id(vm), "-checkpoint", NULL);
+    vireo_application_notify(self, id, title, *error ? error : NULL, vm);
+}
+
 static void on_items(GListModel *model, guint position, guint removed, guint added,
                      VireoApplication *self)
 {
@@ -130,6 +146,7 @@ static void on_items(GListModel *model, guint position, guint removed, guint add
         g_autoptr(VireoVm) vm = g_list_model_get_item(model, i);
         g_signal_connect_object(vm, "failed", G_CALLBACK(on_failed), self, 0);
         g_signal_connect_object(vm, "ended", G_CALLBACK(on_ended), self, 0);
+        g_signal_connect_object(vm, "finished", G_CALLBACK(on_finished), self, 0);
     }
 }
 
@@ -168,6 +185,14 @@ static void do_preferences(GSimpleAction *action, GVariant *parameter, gpointer 
     VireoApplication *self = data;
     gtk_window_present(vireo_preferences_new(
         self->settings, gtk_application_get_active_window(GTK_APPLICATION(self))));
+}
+
+static void do_switches(GSimpleAction *action, GVariant *parameter, gpointer data)
+{
+    VireoApplication *self = data;
+    if (ensure_library(self, NULL))
+        gtk_window_present(vireo_switch_manager_new(
+            self->library, gtk_application_get_active_window(GTK_APPLICATION(self))));
 }
 
 static void do_disk_tool(GSimpleAction *action, GVariant *parameter, gpointer data)
@@ -215,6 +240,7 @@ static const GActionEntry entries[] = {
     {"open", do_open, "s"},
     {"settings", do_settings, "s"},
     {"preferences", do_preferences},
+    {"switches", do_switches},
     {"disk-tool", do_disk_tool},
     {"why-slow", do_why_slow},
     {"shortcuts", do_shortcuts},

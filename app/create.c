@@ -10,6 +10,7 @@
 #include "app/disk-job.h"
 #include "app/error.h"
 #include "core/machine/iso.h"
+#include "core/machine/vm.h"
 #include "core/storage/disk-tool.h"
 
 typedef struct {
@@ -70,13 +71,29 @@ static bool set_installer(struct vm_config *c, const VireoCreateRequest *r, err 
     return iso_find_linux(fd, &l, e) && set_kernel(c, "vmlinuz", "initrd.img", l.cmdline, e);
 }
 
+/* Whether the gallery's machine starts by its own boot loader, so that a new kernel inside is
+ * honoured. */
+static bool has_loader(const VireoCreateRequest *r)
+{
+    return vireo_gallery_entry_get_generation(r->entry) == 1 &&
+           access(VM_FIRMWARE_BIOS, R_OK) == 0 && access(VM_FIRMWARE_VGA, R_OK) == 0;
+}
+
+static unsigned generation(const VireoCreateRequest *r)
+{
+    if (r->source == VIREO_SOURCE_GALLERY)
+        return has_loader(r) ? 1 : 2;
+    return r->source == VIREO_SOURCE_KERNEL ? 2 : r->generation;
+}
+
 static bool add_sources(struct vm_config *c, const VireoCreateRequest *r, err *e)
 {
     enum vm_bus bus = c->generation == 1 ? VM_BUS_IDE : VM_BUS_SCSI;
     switch (r->source) {
     case VIREO_SOURCE_GALLERY:
         return vm_config_add_disk(c, bus, VM_MEDIA_DISK, "disk.vhdx", e) &&
-               set_kernel(c, "vmlinuz", "initrd.img", vireo_gallery_entry_get_cmdline(r->entry), e);
+               (c->generation == 1 || set_kernel(c, "vmlinuz", "initrd.img",
+                                                 vireo_gallery_entry_get_cmdline(r->entry), e));
     case VIREO_SOURCE_ISO:
         return vm_config_add_disk(c, bus, VM_MEDIA_DISK, "disk.vhdx", e) &&
                vm_config_add_disk(c, bus, VM_MEDIA_DVD, r->image, e) &&
@@ -95,8 +112,7 @@ static struct vm_config *make_config(const VireoCreateRequest *r, err *e)
     AUTO(vm_config) c = vm_config_new(e);
     if (!c)
         return NULL;
-    c->generation =
-        r->source == VIREO_SOURCE_GALLERY || r->source == VIREO_SOURCE_KERNEL ? 2 : r->generation;
+    c->generation = generation(r);
     c->memory = r->memory;
     c->cpus = r->cpus;
     c->memory_dynamic = r->dynamic;
@@ -200,6 +216,15 @@ static void on_converting(double fraction, gpointer data)
         j->progress(fraction, _("Packing the disk"), j->progress_data);
 }
 
+/* What is on the disk anyway. */
+static void remove_kernel(const Job *j)
+{
+    g_autofree char *kernel = g_build_filename(j->folder, "vmlinuz", NULL);
+    g_autofree char *initrd = g_build_filename(j->folder, "initrd.img", NULL);
+    g_unlink(kernel);
+    g_unlink(initrd);
+}
+
 /* The builder makes a raw disk; checkpoints want a VHDX. */
 static void on_built(GObject *source, GAsyncResult *result, gpointer data)
 {
@@ -212,6 +237,8 @@ static void on_built(GObject *source, GAsyncResult *result, gpointer data)
     }
     g_autofree char *raw = g_build_filename(j->folder, "disk.raw", NULL);
     g_autofree char *vhdx = g_build_filename(j->folder, "disk.vhdx", NULL);
+    if (j->config->boot != VM_BOOT_LINUX)
+        remove_kernel(j);
     vireo_disk_job_async(VIREO_DISK_CONVERT, raw, vhdx, 0, on_converting, j,
                          g_task_get_cancellable(task), on_converted, task);
 }

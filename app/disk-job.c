@@ -54,6 +54,25 @@ static bool create(Job *j, struct loop *loop, err *e)
     return disk_create(&p, loop, e);
 }
 
+static bool resize(Job *j, struct loop *loop, err *e)
+{
+    const struct disk_open_params p = {.path = j->path, .opener = &disk_opener_paths, .loop = loop};
+    struct disk_info info;
+    uint64_t end = 0;
+    struct disk *d = disk_open(&p, e);
+    if (!d)
+        return false;
+    disk_get_info(d, &info);
+    bool ok = j->size >= info.size || disk_data_end(d, &end, e);
+    if (ok && j->size < end)
+        ok = err_set(e, ERR_STATE,
+                     "%s holds data beyond that size. Shrink the partitions in the guest first",
+                     j->path);
+    ok = ok && disk_resize(d, j->size, true, e);
+    disk_close(d);
+    return ok;
+}
+
 static bool convert(Job *j, struct loop *loop, const struct disk_progress *progress, err *e)
 {
     const struct disk_convert_params p = {
@@ -68,6 +87,7 @@ static bool work(Job *j, struct loop *loop, err *e)
     switch (j->work) {
     case VIREO_DISK_CREATE: return create(j, loop, e);
     case VIREO_DISK_CONVERT: return convert(j, loop, &progress, e);
+    case VIREO_DISK_RESIZE: return resize(j, loop, e);
     case VIREO_DISK_COMPACT: return disk_compact(j->path, loop, &progress, e);
     case VIREO_DISK_CHECK:
     case VIREO_DISK_REPAIR:

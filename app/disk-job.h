@@ -13,6 +13,7 @@ typedef enum {
     VIREO_DISK_COMPACT,
     VIREO_DISK_CHECK,
     VIREO_DISK_REPAIR,
+    VIREO_DISK_RESIZE, /* to `size` bytes; refused where that would lose data */
 } VireoDiskWork;
 
 typedef void (*VireoDiskProgress)(double fraction, gpointer data);

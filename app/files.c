@@ -66,6 +66,15 @@ static gboolean is_there(const char *name, const char *folder, GError **error)
     return FALSE;
 }
 
+/* The parcel's content, or the error. */
+static GVariant *finish(GVariantBuilder *b, bool ok, const err *e, GError **error)
+{
+    if (ok)
+        return g_variant_builder_end(b);
+    vireo_error_set(error, e);
+    return NULL;
+}
+
 GVariant *vireo_files_collect(const struct vm_config *c, const char *folder, GUnixFDList *fds,
                               GError **error)
 {
@@ -75,10 +84,27 @@ GVariant *vireo_files_collect(const struct vm_config *c, const char *folder, GUn
     for (guint i = 0; i < c->n_disks; i++)
         if (c->disks[i].path && !is_there(c->disks[i].path, folder, error))
             return NULL;
-    if (handover_all(c, folder, give, &p, &e))
-        return g_variant_builder_end(&b);
-    vireo_error_set(error, &e);
-    return NULL;
+    return finish(&b, handover_all(c, folder, give, &p, &e), &e, error);
+}
+
+GVariant *vireo_files_collect_disk(const char *path, const char *folder, gboolean read_only,
+                                   gboolean dvd, GUnixFDList *fds, GError **error)
+{
+    err e = ERR_INIT;
+    g_auto(GVariantBuilder) b = G_VARIANT_BUILDER_INIT(G_VARIANT_TYPE("a(sh)"));
+    struct parcel p = {&b, fds};
+    if (path && !is_there(path, folder, error))
+        return NULL;
+    return finish(&b, !path || handover_disk(path, folder, read_only, dvd, give, &p, &e), &e,
+                  error);
+}
+
+GVariant *vireo_files_collect_switch(const char *where, GUnixFDList *fds, GError **error)
+{
+    err e = ERR_INIT;
+    g_auto(GVariantBuilder) b = G_VARIANT_BUILDER_INIT(G_VARIANT_TYPE("a(sh)"));
+    struct parcel p = {&b, fds};
+    return finish(&b, handover_switch(where, give, &p, &e), &e, error);
 }
 
 GVariant *vireo_files_collect_image(const char *path, gboolean read_only, const char *folder,

@@ -11,7 +11,7 @@
 struct _VireoGalleryEntry {
     GObject parent;
     char *id, *title, *description, *cmdline, *path;
-    guint memory;
+    guint memory, generation;
 };
 
 G_DEFINE_FINAL_TYPE(VireoGalleryEntry, vireo_gallery_entry, G_TYPE_OBJECT)
@@ -59,6 +59,7 @@ static VireoGalleryEntry *load_entry(const char *folder, const char *file)
     e->description = g_key_file_get_locale_string(k, "system", "description", NULL, NULL);
     e->cmdline = g_key_file_get_string(k, "system", "cmdline", NULL);
     e->memory = (guint)MAX(0, g_key_file_get_integer(k, "system", "memory", NULL));
+    e->generation = g_key_file_get_integer(k, "system", "generation", NULL) == 1 ? 1 : 2;
     return e->title && e->description && e->cmdline ? g_steal_pointer(&e) : NULL;
 }
 
@@ -104,6 +105,11 @@ const char *vireo_gallery_entry_get_description(VireoGalleryEntry *self)
 guint vireo_gallery_entry_get_memory(VireoGalleryEntry *self)
 {
     return self->memory;
+}
+
+guint vireo_gallery_entry_get_generation(VireoGalleryEntry *self)
+{
+    return self->generation;
 }
 
 const char *vireo_gallery_entry_get_cmdline(VireoGalleryEntry *self)

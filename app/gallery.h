@@ -19,6 +19,8 @@ const char *vireo_gallery_entry_get_id(VireoGalleryEntry *self);
 const char *vireo_gallery_entry_get_title(VireoGalleryEntry *self);
 const char *vireo_gallery_entry_get_description(VireoGalleryEntry *self);
 guint vireo_gallery_entry_get_memory(VireoGalleryEntry *self); /* MiB, suggested */
+/* 1: a BIOS starts its boot loader. 2: kernel and command line are started directly. */
+guint vireo_gallery_entry_get_generation(VireoGalleryEntry *self);
 const char *vireo_gallery_entry_get_cmdline(VireoGalleryEntry *self);
 
 typedef struct {

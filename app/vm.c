@@ -35,6 +35,10 @@ struct _VireoVm {
     gboolean connecting, starting;
     gboolean start_again; /* when the worker has gone */
 
+    char *operation; /* under way, as the worker names it */
+    const char *operation_text;
+    double operation_fraction;
+
     double cpu;
     guint64 cpu_ticks;
     gint64 cpu_time;
@@ -44,7 +48,7 @@ struct _VireoVm {
 
 G_DEFINE_FINAL_TYPE(VireoVm, vireo_vm, G_TYPE_OBJECT)
 
-enum { CHANGED, FAILED, ENDED, N_SIGNALS };
+enum { CHANGED, FAILED, ENDED, FINISHED, N_SIGNALS };
 static guint signals[N_SIGNALS];
 
 static void emit_changed(VireoVm *self)
@@ -249,8 +253,46 @@ static void drop_connection(VireoVm *self)
         g_signal_handlers_disconnect_by_data(self->connection, self);
     g_clear_object(&self->connection);
     g_clear_handle_id(&self->thumbnail_id, g_source_remove);
+    g_clear_pointer(&self->operation, g_free);
     self->cpu = -1;
     self->cpu_time = 0;
+}
+
+/* ---- what takes its time ---- */
+
+/* What the worker says (app/worker/checkpoints.c), for translators. */
+static const char *const worker_texts[] = {
+    N_("Merging checkpoints"),
+    N_("Making a checkpoint"),
+    N_("Saving the machine"),
+    N_("Applying a checkpoint"),
+};
+
+static void on_progress(VireoMachine1 *machine, const char *operation, const char *text,
+                        double fraction, gboolean done, const char *error, VireoVm *self)
+{
+    g_free(self->operation);
+    self->operation = done ? NULL : g_strdup(operation);
+    self->operation_fraction = fraction;
+    for (gsize i = 0; i < G_N_ELEMENTS(worker_texts); i++)
+        if (!strcmp(worker_texts[i], text))
+            self->operation_text = _(worker_texts[i]);
+    if (done)
+        g_signal_emit(self, signals[FINISHED], 0, operation, error);
+    emit_changed(self);
+}
+
+const char *vireo_vm_get_progress(VireoVm *self, double *fraction)
+{
+    *fraction = self->operation_fraction;
+    return self->operation ? self->operation_text : NULL;
+}
+
+void vireo_vm_cancel_progress(VireoVm *self)
+{
+    if (self->operation)
+        vireo_vm_call(self, "Cancel", g_variant_new("(s)", self->operation),
+                      _("It could not be cancelled"));
 }
 
 static void on_closed(GDBusConnection *conn, gboolean vanished, GError *error, VireoVm *self)
@@ -284,6 +326,7 @@ static void adopt_machine(VireoVm *self, VireoMachine1 *machine)
     self->machine = machine;
     self->console = vireo_console_new(self->connection);
     g_signal_connect_swapped(machine, "g-properties-changed", G_CALLBACK(on_machine_changed), self);
+    g_signal_connect(machine, "progress", G_CALLBACK(on_progress), self);
     g_signal_connect_swapped(self->console, "updated", G_CALLBACK(on_frame), self);
     g_signal_connect_swapped(self->console, "resized", G_CALLBACK(on_frame), self);
     on_machine_changed(self);
@@ -634,6 +677,7 @@ static void vireo_vm_finalize(GObject *object)
     vm_config_free(self->config);
     g_clear_object(&self->cancellable);
     g_clear_object(&self->thumbnail);
+    g_free(self->operation);
     g_free(self->id);
     g_free(self->folder);
     g_free(self->problem);
@@ -652,6 +696,8 @@ static void vireo_vm_class_init(VireoVmClass *klass)
                                    G_TYPE_NONE, 2, G_TYPE_STRING, G_TYPE_STRING);
     signals[ENDED] = g_signal_new("ended", type, G_SIGNAL_RUN_LAST, 0, NULL, NULL, NULL,
                                   G_TYPE_NONE, 1, G_TYPE_STRING);
+    signals[FINISHED] = g_signal_new("finished", type, G_SIGNAL_RUN_LAST, 0, NULL, NULL, NULL,
+                                     G_TYPE_NONE, 2, G_TYPE_STRING, G_TYPE_STRING);
 }
 
 static void vireo_vm_init(VireoVm *self)

@@ -4,7 +4,8 @@
  * off comes from the store, of a running one from its worker.
  *
  * Signals: "changed" (anything that is shown), "failed" (title, text: for a dialog), "ended" (the
- * worker went away; reason "" where that was expected).
+ * worker went away; reason "" where that was expected), "finished" (operation, such as
+ * "checkpoint-3", error: what took its time is done; error "" if it succeeded).
  */
 #pragma once
 
@@ -53,6 +54,10 @@ const char *vireo_vm_get_reason(VireoVm *self);
 double vireo_vm_get_cpu(VireoVm *self);     /* of one core; below 0: not known */
 guint64 vireo_vm_get_memory(VireoVm *self); /* bytes it has now */
 GdkTexture *vireo_vm_get_thumbnail(VireoVm *self);
+
+/* What it is busy with, for people, and how far (below 0: not known); NULL: with nothing. */
+const char *vireo_vm_get_progress(VireoVm *self, double *fraction);
+void vireo_vm_cancel_progress(VireoVm *self);
 
 VireoMachine1 *vireo_vm_get_machine(VireoVm *self); /* NULL: off */
 VireoConsole *vireo_vm_get_console(VireoVm *self);  /* NULL: off */

@@ -98,6 +98,8 @@ int cli_clipboard(int argc, char **argv);
 int cli_send(int argc, char **argv);
 /* remote.c */
 int cli_remote(int argc, char **argv);
+/* switch.c */
+int cli_switch(int argc, char **argv);
 /* usb.c */
 int cli_usb(int argc, char **argv);
 /* gallery.c, events.c */

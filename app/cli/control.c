@@ -28,6 +28,11 @@ int cli_start(int argc, char **argv)
         return CLI_FAILED;
     guid_format(&id, text);
     AUTO(vm_config) c = store_load(s, &id, &e);
+    if (c && store_is_locked(s, &id)) {
+        err_set(&e, ERR_STATE,
+                "\"%s\" runs already, or is just being changed (vireoctl status tells).", c->name);
+        return cli_fail(&e);
+    }
     AUTO(str) folder = c ? store_path(s, &id, NULL, &e) : NULL;
     if (!folder)
         return cli_fail(&e);

@@ -30,6 +30,7 @@ static const struct cli_command commands[] = {
     {"key", cli_key, "press keys"},
     {"mouse", cli_mouse, "move the pointer and click"},
     {"nic", cli_nic, "add, change or remove a running machine's network adapters"},
+    {"switch", cli_switch, "list the virtual switches, make and remove private ones"},
     {"memory", cli_memory, "change a running machine's memory"},
     {"vsock", cli_vsock, "speak with a program in the guest"},
     {"session", cli_session_command,

@@ -6,6 +6,7 @@
 #include "app/enhanced.h"
 #include "app/error.h"
 #include "app/files.h"
+#include "app/ui/activity.h"
 #include "app/ui/checkpoint-pane.h"
 #include "app/ui/choose-file.h"
 #include "app/ui/keymap.h"
@@ -16,7 +17,7 @@
 #include "app/ui/usb-chooser.h"
 #include "app/ui/vm-actions.h"
 
-enum { ACTIVITY_MS = 1000, FULLSCREEN_EDGE = 3, FULLSCREEN_LEAVE = 80, FIT_MS = 100 };
+enum { FULLSCREEN_EDGE = 3, FULLSCREEN_LEAVE = 80, FIT_MS = 100 };
 
 struct _VireoConsoleWindow {
     AdwApplicationWindow parent;
@@ -40,6 +41,10 @@ struct _VireoConsoleWindow {
     GtkWidget *status;
     GtkLabel *state_label, *keyboard_label, *session_label;
     GtkWidget *pointer_icon, *disk_icon, *network_icon;
+    GtkWidget *work;
+    GtkLabel *work_label;
+    GtkProgressBar *work_bar;
+    VireoActivity *activity;
     VireoConsole *console;
     guint fit_id;
     VireoEnhanced *enhanced;
@@ -140,6 +145,25 @@ static void update_keyboard(VireoConsoleWindow *self)
                                   : _("Click the screen or press Enter in it to type");
     gtk_label_set_text(self->keyboard_label, text);
     gtk_widget_set_tooltip_text(GTK_WIDGET(self->keyboard_label), text);
+}
+
+static void update_work(VireoConsoleWindow *self)
+{
+    double fraction;
+    const char *text = vireo_vm_get_progress(self->vm, &fraction);
+    gtk_widget_set_visible(self->work, text != NULL);
+    if (!text)
+        return;
+    gtk_label_set_text(self->work_label, text);
+    if (fraction >= 0)
+        gtk_progress_bar_set_fraction(self->work_bar, MIN(fraction, 1));
+    else
+        gtk_progress_bar_pulse(self->work_bar);
+}
+
+static void cancel_work(GtkWidget *widget, const char *name, GVariant *parameter)
+{
+    vireo_vm_cancel_progress(VIREO_CONSOLE_WINDOW(widget)->vm);
 }
 
 static void update_status(VireoConsoleWindow *self)
@@ -283,6 +307,7 @@ static void update(VireoConsoleWindow *self)
     update_screen(self);
     update_keyboard(self);
     update_status(self);
+    update_work(self);
     vireo_checkpoint_pane_update(self->checkpoints);
     static const char *const needs_console[] = {"win.ctrl-alt-del",    "win.keys",
                                                 "win.type-text",       "win.screenshot",
@@ -556,6 +581,7 @@ static void vireo_console_window_dispose(GObject *object)
     }
     g_clear_object(&self->enhanced);
     g_clear_handle_id(&self->layout_id, g_source_remove);
+    g_clear_pointer(&self->activity, vireo_activity_free);
     g_clear_object(&self->vm);
     g_clear_object(&self->settings);
     G_OBJECT_CLASS(vireo_console_window_parent_class)->dispose(object);
@@ -593,6 +619,9 @@ static void vireo_console_window_class_init(VireoConsoleWindowClass *klass)
     BIND(pointer_icon);
     BIND(disk_icon);
     BIND(network_icon);
+    BIND(work);
+    BIND(work_label);
+    BIND(work_bar);
     gtk_widget_class_install_action(widget, "win.ctrl-alt-del", NULL, ctrl_alt_del);
     gtk_widget_class_install_action(widget, "win.keys", "s", send_keys);
     gtk_widget_class_install_action(widget, "win.type-text", NULL, type_text);
@@ -603,6 +632,7 @@ static void vireo_console_window_class_init(VireoConsoleWindowClass *klass)
     gtk_widget_class_install_action(widget, "win.copy-screenshot", NULL, copy_screenshot);
     gtk_widget_class_install_action(widget, "win.share", NULL, share);
     gtk_widget_class_install_action(widget, "win.revert", NULL, revert);
+    gtk_widget_class_install_action(widget, "win.cancel-work", NULL, cancel_work);
     gtk_widget_class_install_action(widget, "win.fullscreen", NULL, toggle_fullscreen);
 }
 
@@ -655,6 +685,7 @@ GtkWindow *vireo_console_window_new(GtkApplication *app, VireoVm *vm, GSettings 
     vireo_checkpoint_pane_set_vm(self->checkpoints, vm);
     g_signal_connect_swapped(vm, "changed", G_CALLBACK(on_changed), self);
     g_signal_connect(vm, "ended", G_CALLBACK(on_ended), self);
+    self->activity = vireo_activity_new(GTK_WINDOW(self), vm, self->disk_icon, self->network_icon);
     on_changed(self);
     return GTK_WINDOW(self);
 }

@@ -14,4 +14,9 @@ void vireo_disk_tool_open(VireoDiskTool *self, const char *path);
 /* Asks for size and file, makes a dynamic VHDX there. `made` gets its path. */
 void vireo_ask_new_disk(GtkWindow *parent, void (*made)(const char *path, gpointer data),
                         gpointer data);
+
+/* Asks for a new size of the disk, and changes it: by `change` where that is given (a machine that
+ * runs has the disk), else in the file. `row` is borrowed, and is what `change` gets. */
+void vireo_ask_disk_size(GtkWindow *parent, const char *path,
+                         void (*change)(GtkWidget *row, guint64 bytes), GtkWidget *row);
 G_END_DECLS

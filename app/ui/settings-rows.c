@@ -4,6 +4,7 @@
 #include <glib/gi18n.h>
 
 #include "app/error.h"
+#include "app/live.h"
 
 typedef struct {
     GtkWidget *row;
@@ -80,7 +81,11 @@ static void store_value(Binding *b, const char *value)
     if (!vireo_vm_set(b->vm, b->key, value, &error)) {
         tell(b->row, error->message);
         vireo_settings_row_refresh(b->row);
+        return;
     }
+    guint adapter = 0;
+    if (sscanf(b->key, "adapter%u.", &adapter) == 1)
+        vireo_live_adapter(b->vm, adapter);
 }
 
 static void on_switch(Binding *b)

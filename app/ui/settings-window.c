@@ -4,10 +4,12 @@
 #include <glib/gi18n.h>
 
 #include "app/error.h"
+#include "app/live.h"
 #include "app/ui/choose-file.h"
 #include "app/ui/disk-tool.h"
 #include "app/ui/names.h"
 #include "app/ui/settings-rows.h"
+#include "app/ui/switch-row.h"
 
 struct _VireoSettingsWindow {
     AdwPreferencesWindow parent;
@@ -30,8 +32,6 @@ static const char *const checkpoint_types[] = {N_("Off"), N_("Standard"), N_("Pr
 static const char *const starts[] = {N_("Never"), N_("If it ran before"), N_("Always"), NULL};
 static const char *const stops[] = {N_("Save"), N_("Shut down"), N_("Turn off"), NULL};
 static const char *const boots[] = {N_("Disk or disc"), N_("Linux kernel"), NULL};
-static const char *const switches[] = {N_("Not connected"), N_("Shared connection (NAT)"),
-                                       N_("Private switch"), N_("Network device"), NULL};
 static const char *const ports[] = {N_("Nowhere"), N_("File"), N_("Pseudo-terminal"), N_("Socket"),
                                     NULL};
 
@@ -143,8 +143,6 @@ static const VireoSettingRow disk_rows[] = {
 };
 
 static const VireoSettingRow adapter_rows[] = {
-    CHOICE("switch", N_("Connected to"), NULL, switches),
-    TEXT("name", N_("Name of the switch or device")),
     TEXT("mac", N_("Hardware address")),
     SWITCH("mac-spoofing", N_("May send as another address"), NULL),
     NUMBER("vlan", N_("VLAN (0: none)"), NULL, 0, 4094, 1),
@@ -200,12 +198,14 @@ static void tell(VireoSettingsWindow *self, const GError *error)
     adw_preferences_window_add_toast(ADW_PREFERENCES_WINDOW(self), adw_toast_new(escaped));
 }
 
-static void change(VireoSettingsWindow *self, bool (*fn)(void *, struct vm_config *, err *),
-                   void *ctx)
+static gboolean change(VireoSettingsWindow *self, bool (*fn)(void *, struct vm_config *, err *),
+                       void *ctx)
 {
     g_autoptr(GError) error = NULL;
-    if (!vireo_vm_update(self->vm, fn, ctx, &error))
+    gboolean ok = vireo_vm_update(self->vm, fn, ctx, &error);
+    if (!ok)
         tell(self, error);
+    return ok;
 }
 
 static bool remove_disk(void *ctx, struct vm_config *c, err *e)
@@ -220,8 +220,13 @@ static bool remove_adapter(void *ctx, struct vm_config *c, err *e)
     return true;
 }
 
+/* The running machine lets go of it first, as the configuration names it until then. */
 static void on_remove_disk(GtkButton *button, Part *p)
 {
+    const struct vm_config *c = vireo_vm_get_config(p->window->vm);
+    if (!c || p->index >= c->n_disks)
+        return;
+    vireo_live_remove_disk(p->window->vm, &c->disks[p->index]);
     change(p->window, remove_disk, &p->index);
 }
 
@@ -231,6 +236,7 @@ static void on_remove_adapter(GtkButton *button, Part *p)
 }
 
 struct new_disk {
+    enum vm_bus bus;
     enum vm_media media;
     const char *path;
 };
@@ -238,8 +244,7 @@ struct new_disk {
 static bool add_disk(void *ctx, struct vm_config *c, err *e)
 {
     const struct new_disk *d = ctx;
-    return vm_config_add_disk(c, c->generation == 1 ? VM_BUS_IDE : VM_BUS_SCSI, d->media, d->path,
-                              e) != NULL;
+    return vm_config_add_disk(c, d->bus, d->media, d->path, e) != NULL;
 }
 
 static bool add_adapter(void *ctx, struct vm_config *c, err *e)
@@ -247,10 +252,32 @@ static bool add_adapter(void *ctx, struct vm_config *c, err *e)
     return vm_config_add_adapter(c, VM_SWITCH_NAT, e) != NULL;
 }
 
+/* A PC's BIOS sees its IDE drives alone, which come and go only while it is off. */
+static enum vm_bus new_bus(VireoSettingsWindow *self)
+{
+    const struct vm_config *c = vireo_vm_get_config(self->vm);
+    guint ide = 0;
+    for (guint i = 0; c && i < c->n_disks; i++)
+        ide += c->disks[i].bus == VM_BUS_IDE;
+    return c && c->generation == 1 && ide < 4 && !vireo_vm_is_active(self->vm) ? VM_BUS_IDE
+                                                                               : VM_BUS_SCSI;
+}
+
+static void add_new(VireoSettingsWindow *self, enum vm_media media, const char *path)
+{
+    const struct vm_config *c = vireo_vm_get_config(self->vm);
+    struct new_disk d = {new_bus(self), media, path};
+    guint before = c ? c->n_disks : 0;
+    if (!change(self, add_disk, &d))
+        return;
+    c = vireo_vm_get_config(self->vm);
+    if (c && c->n_disks > before)
+        vireo_live_add_disk(self->vm, &c->disks[c->n_disks - 1]);
+}
+
 static void on_new_disk(const char *path, gpointer data)
 {
-    struct new_disk d = {VM_MEDIA_DISK, path};
-    change(data, add_disk, &d);
+    add_new(data, VM_MEDIA_DISK, path);
 }
 
 static void on_add_disk(VireoSettingsWindow *self)
@@ -266,13 +293,21 @@ static void on_make_disk(VireoSettingsWindow *self)
 
 static void on_add_drive(VireoSettingsWindow *self)
 {
-    struct new_disk d = {VM_MEDIA_DVD, NULL};
-    change(self, add_disk, &d);
+    add_new(self, VM_MEDIA_DVD, NULL);
 }
 
 static void on_add_adapter(VireoSettingsWindow *self)
 {
-    change(self, add_adapter, NULL);
+    if (!change(self, add_adapter, NULL))
+        return;
+    const struct vm_config *c = vireo_vm_get_config(self->vm);
+    if (c && c->n_adapters)
+        vireo_live_add_adapter(self->vm, &c->adapters[c->n_adapters - 1]);
+}
+
+static void on_manage_switches(VireoSettingsWindow *self)
+{
+    g_action_group_activate_action(G_ACTION_GROUP(g_application_get_default()), "switches", NULL);
 }
 
 static void on_image_chosen(const char *path, gpointer data)
@@ -281,8 +316,14 @@ static void on_image_chosen(const char *path, gpointer data)
     VireoSettingsWindow *self =
         VIREO_SETTINGS_WINDOW(gtk_widget_get_ancestor(row, VIREO_TYPE_SETTINGS_WINDOW));
     g_autoptr(GError) error = NULL;
-    if (!vireo_vm_set(self->vm, g_object_get_data(G_OBJECT(row), "key"), path, &error))
+    if (!vireo_vm_set(self->vm, g_object_get_data(G_OBJECT(row), "key"), path, &error)) {
         tell(self, error);
+        return;
+    }
+    const struct vm_config *c = vireo_vm_get_config(self->vm);
+    guint index = GPOINTER_TO_UINT(g_object_get_data(G_OBJECT(row), "index"));
+    if (c && index < c->n_disks && c->disks[index].media == VM_MEDIA_DVD)
+        vireo_live_insert(self->vm, &c->disks[index]);
 }
 
 static void on_choose_image(GtkWidget *row)
@@ -304,7 +345,7 @@ static GtkWidget *icon_button(const char *icon, const char *label)
 
 static AdwPreferencesGroup *add_part(VireoSettingsWindow *self, AdwPreferencesPage *page,
                                      const char *title, guint index, const char *remove,
-                                     GCallback on_remove)
+                                     gboolean removable, GCallback on_remove)
 {
     AdwPreferencesGroup *g = ADW_PREFERENCES_GROUP(adw_preferences_group_new());
     GtkWidget *button = icon_button("user-trash-symbolic", remove);
@@ -313,12 +354,66 @@ static AdwPreferencesGroup *add_part(VireoSettingsWindow *self, AdwPreferencesPa
     p->index = index;
     adw_preferences_group_set_title(g, title);
     adw_preferences_group_set_header_suffix(g, button);
-    gtk_widget_set_sensitive(button, !vireo_vm_is_active(self->vm));
+    gtk_widget_set_sensitive(button, removable);
+    if (!removable)
+        gtk_widget_set_tooltip_text(button, _("Can be changed when the machine is off"));
     g_signal_connect_data(button, "clicked", on_remove, p, free_part, 0);
     adw_preferences_page_add(page, g);
     g_object_set_data(G_OBJECT(g), "page", page);
     g_ptr_array_add(self->parts, g);
     return g;
+}
+
+static void resize_disk(GtkWidget *row, guint64 bytes)
+{
+    VireoSettingsWindow *self =
+        VIREO_SETTINGS_WINDOW(gtk_widget_get_ancestor(row, VIREO_TYPE_SETTINGS_WINDOW));
+    const struct vm_config *c = self ? vireo_vm_get_config(self->vm) : NULL;
+    guint index = GPOINTER_TO_UINT(g_object_get_data(G_OBJECT(row), "index"));
+    if (c && index < c->n_disks)
+        vireo_live_resize_disk(self->vm, &c->disks[index], bytes);
+}
+
+static void on_resize(GtkWidget *row)
+{
+    VireoSettingsWindow *self =
+        VIREO_SETTINGS_WINDOW(gtk_widget_get_ancestor(row, VIREO_TYPE_SETTINGS_WINDOW));
+    const struct vm_config *c = vireo_vm_get_config(self->vm);
+    guint index = GPOINTER_TO_UINT(g_object_get_data(G_OBJECT(row), "index"));
+    if (!c || index >= c->n_disks)
+        return;
+    g_autofree char *path =
+        g_canonicalize_filename(c->disks[index].path, vireo_vm_get_folder(self->vm));
+    vireo_ask_disk_size(GTK_WINDOW(self), path, vireo_vm_is_active(self->vm) ? resize_disk : NULL,
+                        row);
+}
+
+/* Looking at, checking, compacting and converting are the disk tool's, while nobody writes to it.
+ */
+static void on_tool(GtkWidget *row)
+{
+    VireoSettingsWindow *self =
+        VIREO_SETTINGS_WINDOW(gtk_widget_get_ancestor(row, VIREO_TYPE_SETTINGS_WINDOW));
+    const struct vm_config *c = vireo_vm_get_config(self->vm);
+    guint index = GPOINTER_TO_UINT(g_object_get_data(G_OBJECT(row), "index"));
+    if (!c || index >= c->n_disks)
+        return;
+    g_autofree char *path =
+        g_canonicalize_filename(c->disks[index].path, vireo_vm_get_folder(self->vm));
+    GtkWindow *tool = vireo_disk_tool_new(GTK_APPLICATION(g_application_get_default()));
+    gtk_window_present(tool);
+    vireo_disk_tool_open(VIREO_DISK_TOOL(tool), path);
+}
+
+static void add_disk_buttons(VireoSettingsWindow *self, GtkWidget *row)
+{
+    GtkWidget *resize = icon_button("view-fullscreen-symbolic", _("Resize Disk"));
+    GtkWidget *tool = icon_button("applications-utilities-symbolic", _("Open in Disk Tool"));
+    adw_action_row_add_suffix(ADW_ACTION_ROW(row), resize);
+    adw_action_row_add_suffix(ADW_ACTION_ROW(row), tool);
+    gtk_widget_set_sensitive(tool, !vireo_vm_is_active(self->vm));
+    g_signal_connect_swapped(resize, "clicked", G_CALLBACK(on_resize), row);
+    g_signal_connect_swapped(tool, "clicked", G_CALLBACK(on_tool), row);
 }
 
 static void add_image_row(VireoSettingsWindow *self, AdwPreferencesGroup *g,
@@ -332,8 +427,12 @@ static void add_image_row(VireoSettingsWindow *self, AdwPreferencesGroup *g,
     adw_action_row_set_subtitle_lines(ADW_ACTION_ROW(row), 3);
     adw_action_row_add_suffix(ADW_ACTION_ROW(row), choose);
     g_object_set_data_full(G_OBJECT(row), "key", g_strdup_printf("disk%u.path", index), g_free);
+    g_object_set_data(G_OBJECT(row), "index", GUINT_TO_POINTER(index));
+    gtk_widget_set_sensitive(choose, d->media == VM_MEDIA_DVD || !vireo_vm_is_active(self->vm));
     g_object_set_data(G_OBJECT(row), "dvd", GINT_TO_POINTER(d->media == VM_MEDIA_DVD));
     g_signal_connect_swapped(choose, "clicked", G_CALLBACK(on_choose_image), row);
+    if (d->media == VM_MEDIA_DISK)
+        add_disk_buttons(self, row);
     adw_preferences_group_add(g, row);
 }
 
@@ -346,7 +445,7 @@ static void add_disk_group(VireoSettingsWindow *self, const struct vm_disk *d, g
                         d->bus == VM_BUS_IDE ? "IDE" : "SCSI", d->slot);
     AdwPreferencesGroup *g =
         add_part(self, self->disks_page, title, index, dvd ? _("Remove Drive") : _("Remove Disk"),
-                 G_CALLBACK(on_remove_disk));
+                 vireo_live_may_change_disk(self->vm, d->bus), G_CALLBACK(on_remove_disk));
     add_image_row(self, g, d, index);
     for (gsize i = 0; !dvd && i < G_N_ELEMENTS(disk_rows); i++) {
         g_autofree char *key = g_strdup_printf("disk%u.%s", index, disk_rows[i].key);
@@ -358,7 +457,8 @@ static void add_adapter_group(VireoSettingsWindow *self, guint index)
 {
     g_autofree char *title = g_strdup_printf(_("Network Adapter %u"), index + 1);
     AdwPreferencesGroup *g = add_part(self, self->network_page, title, index, _("Remove Adapter"),
-                                      G_CALLBACK(on_remove_adapter));
+                                      !vireo_vm_is_active(self->vm), G_CALLBACK(on_remove_adapter));
+    adw_preferences_group_add(g, vireo_switch_row_new(self->vm, index));
     for (gsize i = 0; i < G_N_ELEMENTS(adapter_rows); i++) {
         g_autofree char *key = g_strdup_printf("adapter%u.%s", index, adapter_rows[i].key);
         add_row(self, g, &adapter_rows[i], key);
@@ -410,19 +510,24 @@ static void add_hardware_pages(VireoSettingsWindow *self)
     adw_preferences_page_add(self->disks_page, g);
     self->network_page = add_page(self, _("Network"), "network-wired-symbolic", NULL, 0);
     g = ADW_PREFERENCES_GROUP(adw_preferences_group_new());
-    adw_preferences_group_add(g, add_button(_("Add _Adapter"), G_CALLBACK(on_add_adapter), self));
+    box = gtk_box_new(GTK_ORIENTATION_VERTICAL, 6);
+    gtk_box_append(GTK_BOX(box), add_button(_("Add _Adapter"), G_CALLBACK(on_add_adapter), self));
+    gtk_box_append(GTK_BOX(box),
+                   add_button(_("_Switch Manager"), G_CALLBACK(on_manage_switches), self));
+    adw_preferences_group_add(g, box);
     adw_preferences_page_add(self->network_page, g);
 }
 
 /* ---- the window ---- */
 
-static char *fingerprint(const struct vm_config *c)
+static char *fingerprint(VireoSettingsWindow *self, const struct vm_config *c)
 {
     GString *s = g_string_new(NULL);
     for (guint i = 0; i < c->n_disks; i++)
         g_string_append_printf(s, "%u.%u.%u:%s;", c->disks[i].bus, c->disks[i].slot,
                                c->disks[i].media, c->disks[i].path ? c->disks[i].path : "");
-    g_string_append_printf(s, "/%u", c->n_adapters);
+    /* Whether parts may be removed depends on it. */
+    g_string_append_printf(s, "/%u/%d", c->n_adapters, vireo_vm_is_active(self->vm));
     return g_string_free(s, FALSE);
 }
 
@@ -433,7 +538,7 @@ static void on_changed(VireoSettingsWindow *self)
         gtk_window_close(GTK_WINDOW(self));
         return;
     }
-    g_autofree char *now = fingerprint(c);
+    g_autofree char *now = fingerprint(self, c);
     if (g_strcmp0(now, g_object_get_data(G_OBJECT(self), "parts"))) {
         g_object_set_data_full(G_OBJECT(self), "parts", g_strdup(now), g_free);
         build_parts(self);

@@ -85,6 +85,7 @@ struct vm_disk_info {
     unsigned lun;
     bool dvd, read_only, medium;
     uint64_t size;
+    uint64_t requests; /* of the medium, ever */
     /* IDE: what went through the emulated controller, in commands and bytes */
     uint64_t emulated_commands, emulated_read, emulated_written;
     char path[512];

@@ -383,7 +383,8 @@ static void do_list(struct vm_call *c)
                                    .dvd = u->dvd,
                                    .read_only = u->read_only,
                                    .medium = u->disk != NULL,
-                                   .size = info.size};
+                                   .size = info.size,
+                                   .requests = info.requests};
         if (i >= VM_LUNS) {
             struct ide_counters n;
             ide_counters(c->v->ide, i - VM_LUNS, &n);

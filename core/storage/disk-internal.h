@@ -58,6 +58,7 @@ struct disk {
     unsigned flags;
 
     unsigned nin_flight;
+    uint64_t nrequests; /* ever */
 
     struct dio *queue, **queue_tail; /* submitted while paused */
     unsigned paused;

@@ -438,6 +438,7 @@ void disk_submit(struct disk *d, struct disk_req *r)
     }
     q->disk = d;
     q->req = r;
+    d->nrequests++;
     if (d->paused) {
         append(&d->queue_tail, q);
         return;

@@ -234,6 +234,7 @@ void disk_get_info(const struct disk *d, struct disk_info *out)
         .discard_granularity = t->read_only ? 0 : t->discard_granularity,
         .read_only = t->read_only,
         .zeroes_after_discard = t->zeroes_after_discard,
+        .requests = d->nrequests,
         .disk_id = t->disk_id,
         .file_size = allocated,
     };

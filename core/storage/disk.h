@@ -70,6 +70,7 @@ struct disk_info {
     struct guid disk_id;       /* SCSI device id; stable over the life of the disk, or zero */
     uint64_t file_size;        /* bytes the file occupies on the host (st_blocks) */
     uint32_t depth;            /* layers below this one */
+    uint64_t requests;         /* submitted since it was opened */
 };
 
 struct disk;

@@ -17,10 +17,10 @@ def line(text):
     ui.xdo("key", "Return")
 
 
-def type_line(serial, n):
+def type_line(serial, n, seconds=120):
     """A line typed by keys arrives at the guest's shell on the screen."""
     line(f"clear; echo typed-$(({n}*7)) >/dev/ttyS0")
-    serial.wait(f"typed-{n * 7}")
+    serial.wait(f"typed-{n * 7}", seconds)
 
 
 def back_in_time(name, vm, serial):

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """From an empty account through the wizard to a running machine, with the keyboard and by widgets."""
+import json
 import os
 
 import ui
@@ -12,15 +13,14 @@ def wizard_makes_a_machine():
     open(vireo.DIR + "/vmlinuz", "w").write("kernel")
     ui.press("Create a Virtual Machine", "push button")
     ui.click(ui.need("Linux kernel", "list item"), WIZARD)
-    ui.next_page()
+    ui.next_page("Linux")
     n = ui.need("Next", "push button")
     ui.wait(lambda: not ui.enabled(n), "Next to be off without a kernel")
     ui.fill(WIZARD, "Kernel", vireo.DIR + "/vmlinuz")
-    ui.next_page()
+    ui.next_page("Name and place")
     ui.fill(WIZARD, "Name", "First & <best>")
-    ui.next_page()
-    ui.need("Processors", "spin button")
-    ui.next_page()
+    ui.next_page("Hardware")
+    ui.next_page("Ready to create")
     ui.need("First & <best>", "label")
     ui.press("Create", "push button")
     vm = ui.wait(lambda: vireo.machines()[0], "the machine in the store")
@@ -46,6 +46,34 @@ def list_follows_the_store(vm):
     ui.need("Renamed", "list item")
 
 
+def switches(vm):
+    """A private switch is made in the manager, an adapter connected to it, and it stays while that is so."""
+    vireo.action("switches")
+    title = "Switch Manager"
+    ui.need("Connected: Renamed", "label")
+    ui.fill(title, "Name of a new private switch", "lab & <co>")
+    ui.xdo("key", "Return")
+    ui.need("Remove lab & <co>", "push button")
+    ui.wait(lambda: json.loads(vireo.ctl("switch", "--json"))[1]["name"] == "lab & <co>", "the switch in the list")
+    vireo.ctl("set", vm, "adapter0.switch=private", "adapter0.name=lab & <co>")
+    ui.xdo("key", "Escape")
+    ui.gone(title, "frame")
+    vireo.action("switches")
+    n = ui.need("Remove lab & <co>", "push button")
+    assert not ui.enabled(n), "a switch in use can be removed"
+    vireo.ctl("set", vm, "adapter0.switch=nat", "adapter0.name=")
+    ui.focus(title)
+    ui.xdo("key", "Escape")
+    ui.gone(title, "frame")
+    vireo.action("switches")
+    ui.press("Remove lab & <co>", "push button")
+    ui.gone("Remove lab & <co>", "push button")
+    assert len(json.loads(vireo.ctl("switch", "--json"))) == 1
+    ui.focus(title)
+    ui.xdo("key", "Escape")
+    ui.gone(title, "frame")
+
+
 def search_finds():
     ui.focus("Virtual Machines")
     ui.xdo("key", "ctrl+f")
@@ -64,6 +92,7 @@ first = wizard_makes_a_machine()
 list_follows_the_store(first)
 vireo.shot("list")
 search_finds()
+switches(first)
 vireo.stop(app)
 assert vireo.alive(vireo.worker_pid(first)), "the machine ended with the application"
 assert os.path.exists(vireo.STORE)

@@ -88,10 +88,8 @@ def desktop_opens_image():
     subprocess.run([vireo.BUILD + "/app/vireo", path], timeout=30, check=True)
     ui.need("New Virtual Machine", "frame")
     ui.need("Installer image", "label")
-    ui.press("Next", "push button")  # name
-    ui.press("Next", "push button")  # generation
-    ui.press("Next", "push button")  # hardware
-    ui.press("Next", "push button")  # summary
+    for page in ("Name and place", "Generation", "Hardware", "Ready to create"):
+        ui.next_page(page)
     ui.press("Create", "push button")
     failure("not a disc image")
     ui.focus("New Virtual Machine")

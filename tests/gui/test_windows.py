@@ -36,15 +36,6 @@ def look(name):
     check_names(name)
 
 
-def action(name, target=None):
-    """Activates an action of the application from outside, as the shell does."""
-    args = [f"<'{target}'>"] if target else []
-    import subprocess
-    subprocess.run(["gdbus", "call", "--session", "-d", "org.vireo.Vireo", "-o", "/org/vireo/Vireo",
-                    "-m", "org.freedesktop.Application.ActivateAction", name,
-                    "[" + ", ".join(args) + "]", "{}"], check=True, capture_output=True)
-
-
 def close(title):
     ui.focus(title)
     ui.xdo("key", "Escape")
@@ -62,7 +53,7 @@ ui.press(_("Start %s") % "Running one", "push button")
 vireo.logged(other, "state running")
 look("library")
 
-action("new")
+vireo.action("new")
 ui.need(_("What is in it?"), "label")
 look("wizard-1-source")
 for page, label in [("2-gallery", "Choose a system"), ("3-name", "Name and place"),
@@ -70,26 +61,31 @@ for page, label in [("2-gallery", "Choose a system"), ("3-name", "Name and place
     if page == "3-name":
         ui.click(ui.need(_("Password"), "text"), _("New Virtual Machine"))
         ui.xdo("type", "secret")
-    ui.press(_("_Next").replace("_", ""), "push button")
-    ui.need(_(label), "label")
+    ui.next_page(_(label), _("_Next").replace("_", ""))
     look("wizard-" + page)
 ui.xdo("key", "Escape", "key", "Escape", "key", "Escape", "key", "Escape", "key", "Escape")
 ui.wait(lambda: ui.find(_("New Virtual Machine"), "frame") is None, "the wizard to close")
 
-action("preferences")
+vireo.ctl("switch", "create", "lab")
+vireo.action("switches")
+ui.need("lab", "label")
+look("switches")
+ui.xdo("key", "Escape")
+ui.gone(_("Switch Manager"), "frame")
+vireo.action("preferences")
 ui.need(_("Preferences"))
 look("preferences")
 ui.xdo("key", "Escape")
-action("why-slow")
+vireo.action("why-slow")
 look("why-slow")
 ui.xdo("key", "alt+F4")
-action("about")
+vireo.action("about")
 look("about")
 ui.xdo("key", "Escape")
-action("shortcuts")
+vireo.action("shortcuts")
 look("shortcuts")
 ui.xdo("key", "Escape")
-action("open", other)
+vireo.action("open", other)
 ui.window_id("^Running one$")
 ui.need(_("Screen of the virtual machine"))
 look("console")
@@ -101,7 +97,7 @@ ui.press(_("Turn Off"), "push button")
 ui.need(_("Turn Off “%s”?") % "Running one", "label")
 look("ask-turn-off")
 ui.xdo("key", "Escape")
-action("settings", vm)
+vireo.action("settings", vm)
 ui.need(_("Virtual processors"), "label")
 look("settings-machine")
 for page in ["Disks", "Network", "Console", "Management"]:
@@ -111,7 +107,7 @@ for page in ["Disks", "Network", "Console", "Management"]:
 ui.xdo("key", "Escape")
 disk = vireo.DIR + "/disk.vhdx"
 vireo.ctl("disk", "create", disk, "--size", "1G")
-action("disk-tool")
+vireo.action("disk-tool")
 look("disk-tool")
 vireo.stop(app)
 for p in sorted(set(problems)):

@@ -146,9 +146,15 @@ def fill(title, label, text):
     raise NotThere(f"{label} takes no text: {content(node)!r}")
 
 
-def next_page():
-    """The wizard's."""
-    press("Next", "push button")
+def next_page(title, button="Next"):
+    """The wizard's next page, which has that title. A press while a field is still taken in does nothing."""
+    for _ in range(6):
+        press(button, "push button")
+        try:
+            return need(title, "label", seconds=20)
+        except NotThere:
+            pass
+    raise NotThere(f"page “{title}”")
 
 
 def shot(path):

@@ -41,6 +41,14 @@ def ctl(*args):
     return r.stdout.strip()
 
 
+def action(name, target=None):
+    """Activates an action of the application from outside, as the shell does."""
+    args = [f"<'{target}'>"] if target else []
+    subprocess.run(["gdbus", "call", "--session", "-d", "org.vireo.Vireo", "-o", "/org/vireo/Vireo",
+                    "-m", "org.freedesktop.Application.ActivateAction", name,
+                    "[" + ", ".join(args) + "]", "{}"], check=True, capture_output=True)
+
+
 def log(vm):
     try:
         return open(f"{STORE}/{vm}/fake.log").read().split("\n")
