@@ -32,6 +32,7 @@ struct ioapic {
     uint8_t select, id;
     uint32_t asserted; /* a bit a pin */
     uint64_t rte[PINS];
+    struct hv_msi sent[PINS]; /* of a pin with remote IRR: what it sent; not saved */
 };
 
 static unsigned delivery(uint64_t rte)
@@ -58,7 +59,10 @@ static void publish(struct ioapic *a, unsigned pin)
     uint64_t rte = a->rte[pin];
     bool wanted = is_level(rte) && (!(rte & RTE_MASKED) || (rte & RTE_REMOTE_IRR));
     struct hv_msi m = message(rte);
-    a->out.route(a->out.ctx, pin, wanted ? &m : NULL);
+    const struct hv_msi *sent = rte & RTE_REMOTE_IRR ? &a->sent[pin] : NULL;
+    if (sent && wanted && sent->address == m.address && sent->data == m.data)
+        sent = NULL;
+    a->out.route(a->out.ctx, pin, wanted ? &m : NULL, sent);
 }
 
 static void deliver(struct ioapic *a, unsigned pin)
@@ -66,12 +70,13 @@ static void deliver(struct ioapic *a, unsigned pin)
     uint64_t rte = a->rte[pin];
     if ((rte & RTE_MASKED) || delivery(rte) == EXTINT)
         return;
+    struct hv_msi m = message(rte);
     if (is_level(rte)) {
         if (rte & RTE_REMOTE_IRR)
             return;
         a->rte[pin] |= RTE_REMOTE_IRR;
+        a->sent[pin] = m;
     }
-    struct hv_msi m = message(rte);
     a->out.msi(a->out.ctx, &m);
 }
 
@@ -225,8 +230,10 @@ static void ioapic_destroy(void *self)
 static bool loaded(void *obj, uint16_t version, err *e)
 {
     struct ioapic *a = obj;
-    for (unsigned pin = 0; pin < PINS; pin++)
+    for (unsigned pin = 0; pin < PINS; pin++) {
         a->rte[pin] &= RTE_DEFINED & ~RTE_PENDING;
+        a->sent[pin] = message(a->rte[pin]);
+    }
     return true;
 }
 

@@ -16,8 +16,9 @@ struct ioapic;
 /* Towards the partition; called with the IOAPIC's lock held. */
 struct ioapic_out {
     void (*msi)(void *ctx, const struct hv_msi *m);
-    /* The message of a pin whose EOIs matter (NULL: none do). */
-    void (*route)(void *ctx, unsigned pin, const struct hv_msi *m);
+    /* The message of a pin whose EOIs matter (NULL: none do), and the one that the pin sent last
+     * and whose EOI has not come, if the guest has programmed another since (or NULL). */
+    void (*route)(void *ctx, unsigned pin, const struct hv_msi *m, const struct hv_msi *in_service);
     void *ctx;
 };
 

@@ -134,8 +134,10 @@ struct hv_backend_ops {
     void (*interrupt)(void *b, unsigned vp, uint8_t vector);
     void (*nmi)(void *b, unsigned vp);
     void (*extint)(void *b, bool asserted); /* the PIC's INTR line, to VP 0 */
-    /* What IOAPIC pin `pin` is programmed to (NULL: masked): KVM needs it to report EOIs. */
-    void (*ioapic_route)(void *b, unsigned pin, const struct hv_msi *m);
+    /* What IOAPIC pin `pin` is programmed to (NULL: masked), and a level that it sent otherwise and
+     * that is not ended yet (or NULL): KVM needs them to report EOIs. */
+    void (*ioapic_route)(void *b, unsigned pin, const struct hv_msi *m,
+                         const struct hv_msi *in_service);
 
     /* Vectors whose interrupts the local APIC ends by itself when it delivers them (auto-EOI
      * SINTs): bit n of the 256. NULL where the kernel does it. Any thread. */

@@ -406,9 +406,10 @@ void hv_partition_msi(struct hv_partition *p, const struct hv_msi *m)
 {
     p->ops->msi(p->backend, m);
 }
-void hv_partition_ioapic_route(struct hv_partition *p, unsigned pin, const struct hv_msi *m)
+void hv_partition_ioapic_route(struct hv_partition *p, unsigned pin, const struct hv_msi *m,
+                               const struct hv_msi *in_service)
 {
-    p->ops->ioapic_route(p->backend, pin, m);
+    p->ops->ioapic_route(p->backend, pin, m, in_service);
 }
 void hv_partition_extint(struct hv_partition *p, bool asserted)
 {

@@ -122,7 +122,8 @@ uint64_t hv_partition_reference_time(struct hv_partition *p);
 
 /* Interrupts. */
 void hv_partition_msi(struct hv_partition *p, const struct hv_msi *m);
-void hv_partition_ioapic_route(struct hv_partition *p, unsigned pin, const struct hv_msi *m);
+void hv_partition_ioapic_route(struct hv_partition *p, unsigned pin, const struct hv_msi *m,
+                               const struct hv_msi *in_service);
 void hv_partition_extint(struct hv_partition *p, bool asserted);
 void hv_partition_nmi(struct hv_partition *p, unsigned vp);
 

@@ -20,9 +20,10 @@ static void send_msi(void *ctx, const struct hv_msi *m)
     hv_partition_msi(((struct machine *)ctx)->partition, m);
 }
 
-static void send_route(void *ctx, unsigned pin, const struct hv_msi *m)
+static void send_route(void *ctx, unsigned pin, const struct hv_msi *m,
+                       const struct hv_msi *in_service)
 {
-    hv_partition_ioapic_route(((struct machine *)ctx)->partition, pin, m);
+    hv_partition_ioapic_route(((struct machine *)ctx)->partition, pin, m, in_service);
 }
 
 static void send_intr(void *ctx, bool asserted)

@@ -46,7 +46,8 @@ static void on_msi(void *ctx, const struct hv_msi *m)
     if (m->address >> 20 != 0xfee)
         abort();
 }
-static void on_route(void *ctx, unsigned pin, const struct hv_msi *m)
+static void on_route(void *ctx, unsigned pin, const struct hv_msi *m,
+                     const struct hv_msi *in_service)
 {
     if (pin >= LAYOUT_IOAPIC_PINS)
         abort();

@@ -26,8 +26,9 @@ GUEST(guest_synic_isr)
 GUEST(guest_stimer)
 GUEST(guest_stimer_isr)
 GUEST(guest_level)
-GUEST(guest_level_isr) GUEST(guest_extint) GUEST(guest_extint_isr) GUEST(guest_count)
-    GUEST(guest_smp) GUEST(guest_smp_ap) GUEST(guest_crash) GUEST(guest_triple)
+GUEST(guest_level_isr)
+GUEST(guest_extint) GUEST(guest_extint_isr) GUEST(guest_count) GUEST(guest_smp) GUEST(guest_smp_ap)
+    GUEST(guest_crash) GUEST(guest_triple)
 #define BYTES(name) name, (size_t)(name##_end - name)
 
         static enum hv_accel accel;
@@ -362,13 +363,15 @@ static void level_interrupts_report_their_end(void)
     const struct hv_msi msi = {0xfee00000, 0xc040};
     start(&m, BYTES(guest_level), 1);
     put_isr(&m, 0x40, BYTES(guest_level_isr));
-    hv_partition_ioapic_route(m.p, 3, &msi);
+    /* The pin has been sent elsewhere while its interrupt is in service. */
+    const struct hv_msi elsewhere = {0xfee01000, 0xc041};
+    hv_partition_ioapic_route(m.p, 3, &elsewhere, &msi);
     hv_partition_resume(m.p);
     CHECK(wait_until(&m, has_reports, 1));
     hv_partition_msi(m.p, &msi);
     CHECK(wait_until(&m, has_eois, 1));
     CHECK_EQ(m.eoi_vector, 0x40);
-    hv_partition_ioapic_route(m.p, 3, NULL);
+    hv_partition_ioapic_route(m.p, 3, NULL, NULL);
     hv_partition_msi(m.p, &msi);
     CHECK(wait_until(&m, is_done, 0));
     CHECK_EQ(m.report[1], 1);

@@ -32,15 +32,15 @@ static void put_sint(struct kvm_irq_routing_entry *r, unsigned vp, unsigned sint
 /* route_lock held, or nobody else there yet. */
 bool kvm_set_routes(struct kvm *k, err *e)
 {
-    size_t room = KVM_PINS + (size_t)k->p.vp_count * HV_VP_SINTS;
+    size_t room = KVM_ROUTES + (size_t)k->p.vp_count * HV_VP_SINTS;
     AUTO(buf)
     mem = calloc(1, sizeof(struct kvm_irq_routing) + room * sizeof(struct kvm_irq_routing_entry));
     struct kvm_irq_routing *t = mem;
     if (!t)
         return err_set(e, ERR_NO_MEMORY, "no memory for interrupt routes");
-    for (unsigned pin = 0; pin < KVM_PINS; pin++)
-        if (k->pin_used[pin])
-            put_msi(&t->entries[t->nr++], pin, &k->pin[pin]);
+    for (unsigned gsi = 0; gsi < KVM_ROUTES; gsi++)
+        if (k->route_used[gsi])
+            put_msi(&t->entries[t->nr++], gsi, &k->route[gsi]);
     for (unsigned vp = 0; vp < k->p.vp_count; vp++)
         for (unsigned sint = 0; sint < HV_VP_SINTS; sint++)
             put_sint(&t->entries[t->nr++], vp, sint);
@@ -49,22 +49,32 @@ bool kvm_set_routes(struct kvm *k, err *e)
     return true;
 }
 
-/* KVM must know level-triggered pins alone: for their vectors it reports EOIs. A pin that is masked
- * while its interrupt is in service still gets its EOI, so a route stays until another takes its
- * place. */
-void kvm_ioapic_route(void *b, unsigned pin, const struct hv_msi *m)
+static bool change_route(struct kvm *k, unsigned gsi, const struct hv_msi *m)
+{
+    if (!m || !(m->data & MSI_LEVEL) ||
+        (k->route_used[gsi] && k->route[gsi].address == m->address &&
+         k->route[gsi].data == m->data))
+        return false;
+    k->route_used[gsi] = true;
+    k->route[gsi] = *m;
+    return true;
+}
+
+/* KVM must know level-triggered pins alone: for their vectors it reports EOIs, of the processors
+ * that a route names. A pin that is masked or sent elsewhere while its interrupt is in service
+ * still gets its EOI, so a route stays until another takes its place. */
+void kvm_ioapic_route(void *b, unsigned pin, const struct hv_msi *m,
+                      const struct hv_msi *in_service)
 {
     struct kvm *k = b;
     err e = ERR_INIT;
-    if (pin >= KVM_PINS || !m || !(m->data & MSI_LEVEL))
+    if (pin >= KVM_PINS)
         return;
     pthread_mutex_lock(&k->route_lock);
-    if (!k->pin_used[pin] || k->pin[pin].address != m->address || k->pin[pin].data != m->data) {
-        k->pin_used[pin] = true;
-        k->pin[pin] = *m;
-        if (!kvm_set_routes(k, &e))
-            log_line(LOG_ERROR, "kvm", "%s", e.text);
-    }
+    bool changed = change_route(k, KVM_PINS + pin, in_service);
+    changed |= change_route(k, pin, m);
+    if (changed && !kvm_set_routes(k, &e))
+        log_line(LOG_ERROR, "kvm", "%s", e.text);
     pthread_mutex_unlock(&k->route_lock);
 }
 

@@ -11,8 +11,11 @@
 #include "core/hv/backend.h"
 
 enum {
-    KVM_PINS = 24,     /* GSIs that KVM scans as an IOAPIC's */
-    KVM_SINT_GSI = 32, /* SINT n of VP v is GSI KVM_SINT_GSI + 16v + n */
+    KVM_PINS = 24,
+    KVM_ROUTES =
+        2 *
+        KVM_PINS, /* GSIs that KVM scans as an IOAPIC's: what pins are set to, what is in service */
+    KVM_SINT_GSI = 64, /* SINT n of VP v is GSI KVM_SINT_GSI + 16v + n */
     KVM_SLOTS = 256,
     KVM_KICK_SIGNAL = SIGUSR1,
 };
@@ -38,8 +41,8 @@ struct kvm {
     unsigned made;
 
     pthread_mutex_t route_lock;
-    struct hv_msi pin[KVM_PINS]; /* level-triggered routes, kept while masked */
-    bool pin_used[KVM_PINS];
+    struct hv_msi route[KVM_ROUTES]; /* level-triggered, kept while masked */
+    bool route_used[KVM_ROUTES];
 
     _Atomic bool extint; /* the PIC's INTR line */
     pthread_mutex_t slot_lock;
@@ -69,7 +72,8 @@ void kvm_msi_op(void *b, const struct hv_msi *m);
 void kvm_interrupt(void *b, unsigned vp, uint8_t vector);
 void kvm_nmi(void *b, unsigned vp);
 void kvm_extint(void *b, bool asserted);
-void kvm_ioapic_route(void *b, unsigned pin, const struct hv_msi *m);
+void kvm_ioapic_route(void *b, unsigned pin, const struct hv_msi *m,
+                      const struct hv_msi *in_service);
 bool kvm_bind_event(void *b, uint32_t id, int fd, err *e);
 void kvm_assert_sint(void *b, unsigned vp, unsigned sint);
 /* On VP 0's thread, before it enters the guest. */

@@ -164,7 +164,7 @@ static bool make_vm(struct kvm *k, err *e)
         return err_errno(e, errno, "making a KVM virtual machine");
     if (ioctl(k->vm, KVM_SET_IDENTITY_MAP_ADDR, &identity) || ioctl(k->vm, KVM_SET_TSS_ADDR, TSS))
         return err_errno(e, errno, "reserving KVM's own pages");
-    if (!enable(k->vm, KVM_CAP_SPLIT_IRQCHIP, KVM_PINS))
+    if (!enable(k->vm, KVM_CAP_SPLIT_IRQCHIP, KVM_ROUTES))
         return err_errno(e, errno, "splitting KVM's interrupt controller");
     if (!filter_msrs(k))
         return err_errno(e, errno, "filtering model-specific registers");

@@ -248,7 +248,8 @@ static void soft_extint(void *b, bool asserted)
         soft_attention(s, 0, ATTN_EXTINT);
 }
 
-static void soft_route(void *b, unsigned pin, const struct hv_msi *m)
+static void soft_route(void *b, unsigned pin, const struct hv_msi *m,
+                       const struct hv_msi *in_service)
 {
 }
 

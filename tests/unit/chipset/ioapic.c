@@ -11,6 +11,7 @@ struct board {
     struct hv_msi last;
     unsigned sent;
     bool routed[24];
+    struct hv_msi in_service; /* data 0: none */
 };
 
 static void on_msi(void *ctx, const struct hv_msi *m)
@@ -19,9 +20,12 @@ static void on_msi(void *ctx, const struct hv_msi *m)
     b->last = *m;
     b->sent++;
 }
-static void on_route(void *ctx, unsigned pin, const struct hv_msi *m)
+static void on_route(void *ctx, unsigned pin, const struct hv_msi *m,
+                     const struct hv_msi *in_service)
 {
-    ((struct board *)ctx)->routed[pin] = m != NULL;
+    struct board *b = ctx;
+    b->routed[pin] = m != NULL;
+    b->in_service = in_service ? *in_service : (struct hv_msi){0};
 }
 
 static void begin(struct board *b)
@@ -115,6 +119,28 @@ static void levels_repeat_until_withdrawn(void)
     fake_end(&b.f, b.d);
 }
 
+static void a_level_in_service_is_heard_of_though_its_pin_is_sent_elsewhere(void)
+{
+    struct board b;
+    begin(&b);
+    set(&b, 0x22, 0x8041);
+    line(&b, 9, true);
+    CHECK_EQ(b.in_service.data, 0);
+    set(&b, 0x23, 0x01000000);
+    CHECK_EQ(b.in_service.address, 0xfee00000);
+    CHECK_EQ(b.in_service.data, 0xc041);
+    set(&b, 0x23, 0x02000000);
+    CHECK_EQ(b.in_service.address, 0xfee00000); /* what was sent, not what was set before */
+    ioapic_eoi(b.a, 0x41);                      /* the line is still up: sent again, now there */
+    CHECK_EQ(b.sent, 2);
+    CHECK_EQ(b.last.address, 0xfee02000);
+    CHECK_EQ(b.in_service.data, 0);
+    line(&b, 9, false);
+    ioapic_eoi(b.a, 0x41);
+    CHECK_EQ(get(&b, 0x22), 0x8041);
+    fake_end(&b.f, b.d);
+}
+
 static void switching_to_edge_clears_remote_irr(void)
 {
     struct board b;
@@ -155,10 +181,12 @@ static void state_survives(void)
     fake_end(&b.f, b.d);
 }
 
-static const struct check_test tests[] = {CHECK_TEST(identifies_itself),
-                                          CHECK_TEST(edges_are_delivered_once),
-                                          CHECK_TEST(levels_repeat_until_withdrawn),
-                                          CHECK_TEST(switching_to_edge_clears_remote_irr),
-                                          CHECK_TEST(read_only_and_undefined_bits),
-                                          CHECK_TEST(state_survives)};
+static const struct check_test tests[] = {
+    CHECK_TEST(identifies_itself),
+    CHECK_TEST(edges_are_delivered_once),
+    CHECK_TEST(levels_repeat_until_withdrawn),
+    CHECK_TEST(a_level_in_service_is_heard_of_though_its_pin_is_sent_elsewhere),
+    CHECK_TEST(switching_to_edge_clears_remote_irr),
+    CHECK_TEST(read_only_and_undefined_bits),
+    CHECK_TEST(state_survives)};
 CHECK_MAIN(tests)

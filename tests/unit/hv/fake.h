@@ -97,7 +97,8 @@ static void fake_nmi(void *b, unsigned vp)
 static void fake_extint(void *b, bool asserted)
 {
 }
-static void fake_route(void *b, unsigned pin, const struct hv_msi *m)
+static void fake_route(void *b, unsigned pin, const struct hv_msi *m,
+                       const struct hv_msi *in_service)
 {
 }
 static void fake_auto_eoi(void *b, unsigned vp, const uint64_t vectors[4])
