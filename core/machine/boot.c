@@ -218,6 +218,13 @@ static void set_lapic(struct hv_vp_state *s, bool legacy)
         put_le32(s->lapic + LAPIC_LINT0, LINT_EXTINT);
 }
 
+/* Kernels compare memory types, and complain. */
+void boot_other_vp(const struct boot_params *p, struct hv_vp_state *s)
+{
+    if (p->protocol != BOOT_FIRMWARE)
+        set_mtrrs(s);
+}
+
 bool boot_load(const struct boot_params *p, struct hv_memory *mem, struct hv_vp_state *s, err *e)
 {
     uint8_t magic[4];

@@ -48,6 +48,10 @@ struct boot_params {
 /* Loads into memory and sets up VP 0's registers in *s (which it resets first). */
 bool boot_load(const struct boot_params *p, struct hv_memory *mem, struct hv_vp_state *s, err *e);
 
+/* What firmware leaves of every processor but the first, which waits for its start-up interrupt:
+ * into the state of one in power-on state. */
+void boot_other_vp(const struct boot_params *p, struct hv_vp_state *s);
+
 /* Whether the file is a 32-bit Linux bzImage: such a system expects a PC with a PIT. */
 bool boot_is_linux32(const struct boot_file *f);
 

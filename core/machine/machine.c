@@ -70,6 +70,19 @@ static void reset_all(struct machine *m)
         m->device[i].ops->reset(m->device[i].self);
 }
 
+static bool put_vps(struct machine *m, const struct hv_vp_state *first, err *e)
+{
+    struct hv_vp_state s;
+    for (unsigned vp = 1; vp < m->p.vps; vp++) {
+        if (!hv_partition_get_vp(m->partition, vp, &s, e))
+            return false;
+        boot_other_vp(&m->p.boot, &s);
+        if (!hv_partition_set_vp(m->partition, vp, &s, e))
+            return false;
+    }
+    return hv_partition_set_vp(m->partition, 0, first, e);
+}
+
 /* Power-on state everywhere, and the boot image in memory. Halted. */
 static bool boot(struct machine *m, err *e)
 {
@@ -81,7 +94,7 @@ static bool boot(struct machine *m, err *e)
     m->asked = false;
     pthread_mutex_unlock(&m->lock);
     return machine_put_tables(m, e) && machine_leave_post(m, e) &&
-           boot_load(&m->p.boot, mem, &s, e) && hv_partition_set_vp(m->partition, 0, &s, e);
+           boot_load(&m->p.boot, mem, &s, e) && put_vps(m, &s, e);
 }
 
 /* ---- the guest ends itself ---- */
