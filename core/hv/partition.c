@@ -230,16 +230,14 @@ struct hv_partition *hv_partition_new(const struct hv_partition_params *params, 
 
 static void free_vps(struct hv_partition *p)
 {
-    for (unsigned i = 0; i < p->params.vp_count; i++) {
-        struct hv_vp *vp = &p->vp[i];
-        if (!vp->p)
-            continue;
-        hv_stimer_cancel_all(vp);
-        for (unsigned sint = 0; sint < HV_VP_SINTS; sint++)
-            hv_synic_drop(p, sint);
-        pthread_mutex_destroy(&vp->lock);
-        vp->p = NULL;
-    }
+    if (!p->vp[0].p)
+        return; /* they were not made */
+    for (unsigned i = 0; i < p->params.vp_count; i++)
+        hv_stimer_cancel_all(&p->vp[i]);
+    for (unsigned sint = 0; sint < HV_VP_SINTS; sint++)
+        hv_synic_drop(p, sint);
+    for (unsigned i = 0; i < p->params.vp_count; i++)
+        pthread_mutex_destroy(&p->vp[i].lock);
 }
 
 void hv_partition_free(struct hv_partition *p)

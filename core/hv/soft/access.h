@@ -12,6 +12,13 @@
 
 #include "core/hv/soft/cpu.h"
 
+/* Guests' processors race for guest memory as they please: no race of ours. */
+#ifdef __SANITIZE_THREAD__
+#define SOFT_GUEST_MEMORY __attribute__((no_sanitize("thread")))
+#else
+#define SOFT_GUEST_MEMORY
+#endif
+
 /* Linear address of the memory operand in legacy modes: wraps, and checks segment rights and limit
  * for `size` bytes, #GP or #SS. */
 uint64_t soft_ea_legacy(struct soft_vp *vp, const struct insn *i, uint64_t offset, unsigned size,
@@ -69,26 +76,26 @@ static inline void *soft_hit_write(struct soft_vp *vp, uint64_t lin, unsigned si
     return NULL;
 }
 
-#define SOFT_ACCESS(bits)                                                                       \
-    static inline uint##bits##_t soft_load##bits(struct soft_vp *vp, const struct insn *i,      \
-                                                 uint64_t lin)                                  \
-    {                                                                                           \
-        uint##bits##_t v;                                                                       \
-        void *p = soft_hit_read(vp, lin, bits / 8);                                             \
-        if (SOFT_LIKELY(p))                                                                     \
-            memcpy(&v, p, bits / 8);                                                            \
-        else                                                                                    \
-            soft_read(vp, i, lin, &v, bits / 8);                                                \
-        return v;                                                                               \
-    }                                                                                           \
-    static inline void soft_store##bits(struct soft_vp *vp, const struct insn *i, uint64_t lin, \
-                                        uint##bits##_t v)                                       \
-    {                                                                                           \
-        void *p = soft_hit_write(vp, lin, bits / 8);                                            \
-        if (SOFT_LIKELY(p))                                                                     \
-            memcpy(p, &v, bits / 8);                                                            \
-        else                                                                                    \
-            soft_write(vp, i, lin, &v, bits / 8);                                               \
+#define SOFT_ACCESS(bits)                                                         \
+    SOFT_GUEST_MEMORY static inline uint##bits##_t soft_load##bits(               \
+        struct soft_vp *vp, const struct insn *i, uint64_t lin)                   \
+    {                                                                             \
+        uint##bits##_t v;                                                         \
+        void *p = soft_hit_read(vp, lin, bits / 8);                               \
+        if (SOFT_LIKELY(p))                                                       \
+            memcpy(&v, p, bits / 8);                                              \
+        else                                                                      \
+            soft_read(vp, i, lin, &v, bits / 8);                                  \
+        return v;                                                                 \
+    }                                                                             \
+    SOFT_GUEST_MEMORY static inline void soft_store##bits(                        \
+        struct soft_vp *vp, const struct insn *i, uint64_t lin, uint##bits##_t v) \
+    {                                                                             \
+        void *p = soft_hit_write(vp, lin, bits / 8);                              \
+        if (SOFT_LIKELY(p))                                                       \
+            memcpy(p, &v, bits / 8);                                              \
+        else                                                                      \
+            soft_write(vp, i, lin, &v, bits / 8);                                 \
     }
 SOFT_ACCESS(8)
 SOFT_ACCESS(16)
@@ -96,8 +103,8 @@ SOFT_ACCESS(32)
 SOFT_ACCESS(64)
 
 /* 16-byte operands; `aligned`: #GP(0) unless on a 16-byte boundary. */
-static inline void soft_load128(struct soft_vp *vp, const struct insn *i, uint64_t lin, void *out,
-                                bool aligned)
+SOFT_GUEST_MEMORY static inline void soft_load128(struct soft_vp *vp, const struct insn *i,
+                                                  uint64_t lin, void *out, bool aligned)
 {
     if (aligned && (lin & 15))
         soft_raise_error(vp, i, EXC_GP, 0);
@@ -108,8 +115,8 @@ static inline void soft_load128(struct soft_vp *vp, const struct insn *i, uint64
         soft_read(vp, i, lin, out, 16);
 }
 
-static inline void soft_store128(struct soft_vp *vp, const struct insn *i, uint64_t lin,
-                                 const void *v, bool aligned)
+SOFT_GUEST_MEMORY static inline void soft_store128(struct soft_vp *vp, const struct insn *i,
+                                                   uint64_t lin, const void *v, bool aligned)
 {
     if (aligned && (lin & 15))
         soft_raise_error(vp, i, EXC_GP, 0);

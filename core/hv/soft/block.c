@@ -69,7 +69,8 @@ static struct block **page_list(struct soft_cache *c, uint64_t phys)
 static void op_dropped(struct soft_vp *vp, const struct insn *i)
 {
     vp->rip = soft_insn_rip(vp, i);
-    vp->icount -= ((const struct block *)((const char *)i - offsetof(struct block, insn)))->n;
+    soft_count_insns(
+        vp, -(int64_t)((const struct block *)((const char *)i - offsetof(struct block, insn)))->n);
 }
 
 /* In place of the instruction after the one that overwrote its own block. */

@@ -65,7 +65,7 @@ static inline void soft_chain(struct soft_vp *vp)
     vp->block_rip = vp->rip;
     if (soft_jit_ready(b))
         return vp->jit_enter(vp, b->code);
-    vp->icount += b->n;
+    soft_count_insns(vp, b->n);
     return b->insn[0].fn(vp, b->insn);
 #endif
 }

@@ -300,6 +300,16 @@ static inline bool soft_protected(const struct soft_vp *vp) /* and not virtual-8
     return (vp->cr0 & CR0_PE) && !(vp->eflags & FL_VM);
 }
 
+/* What others read of a running VP, and only its thread writes. */
+static inline void soft_count(struct soft_vp *vp, enum hv_exit_count kind)
+{
+    __atomic_store_n(&vp->stats.exits[kind], vp->stats.exits[kind] + 1, __ATOMIC_RELAXED);
+}
+static inline void soft_count_insns(struct soft_vp *vp, int64_t n)
+{
+    __atomic_store_n(&vp->icount, vp->icount + (uint64_t)n, __ATOMIC_RELAXED);
+}
+
 /* RFLAGS as the guest sees them, and the arithmetic part of them set. */
 static inline uint64_t soft_rflags(const struct soft_vp *vp)
 {

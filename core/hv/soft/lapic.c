@@ -241,7 +241,7 @@ static void eoi(struct soft_lapic *l)
         return;
     l->isr[v / 32] &= ~(1u << (v & 31));
     atomic_fetch_or(&l->vp->attn, ATTN_SELF);
-    l->vp->stats.exits[HV_COUNT_EOI]++;
+    soft_count(l->vp, HV_COUNT_EOI);
     bool inside = atomic_load(&s->mail[l->vp->index].inside); /* not when an upcall asks */
     if (inside)
         soft_leave_guest(l->vp);

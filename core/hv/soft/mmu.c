@@ -482,7 +482,7 @@ static uint64_t io_read(struct soft_vp *vp, uint64_t phys, unsigned size)
         uint32_t v = soft_lapic_read(vp->lapic, phys & 0xffc);
         return v >> (phys & 3) * 8;
     }
-    vp->stats.exits[HV_COUNT_MMIO]++;
+    soft_count(vp, HV_COUNT_MMIO);
     return soft_io_read(vp, HV_IO_MMIO, phys, size);
 }
 
@@ -496,7 +496,7 @@ static void io_write(struct soft_vp *vp, uint64_t phys, unsigned size, uint64_t 
     const struct soft_region *r = soft_region_at(vp->soft, phys);
     if (r) /* ROM */
         return;
-    vp->stats.exits[HV_COUNT_MMIO]++;
+    soft_count(vp, HV_COUNT_MMIO);
     soft_io_write(vp, HV_IO_MMIO, phys, size, v);
 }
 
@@ -533,7 +533,7 @@ static void mmio_write(struct soft_vp *vp, uint64_t phys, const uint8_t *buf, un
     }
 }
 
-static void copy(void *to, const void *from, unsigned size)
+SOFT_GUEST_MEMORY static void copy(void *to, const void *from, unsigned size)
 {
     switch (size) { /* single accesses where the size has one */
     case 1: *(uint8_t *)to = *(const uint8_t *)from; break;

@@ -226,7 +226,7 @@ static bool upcall_rdmsr(struct soft_vp *vp, uint32_t msr, uint64_t *v)
     soft_leave_guest(vp);
     bool ok = vp->soft->up.rdmsr && vp->soft->up.rdmsr(vp->soft->up.ctx, vp->index, msr, v);
     soft_enter_guest(vp);
-    vp->stats.exits[HV_COUNT_MSR]++;
+    soft_count(vp, HV_COUNT_MSR);
     return ok;
 }
 
@@ -235,7 +235,7 @@ static bool upcall_wrmsr(struct soft_vp *vp, uint32_t msr, uint64_t v)
     soft_leave_guest(vp);
     bool ok = vp->soft->up.wrmsr && vp->soft->up.wrmsr(vp->soft->up.ctx, vp->index, msr, v);
     soft_enter_guest(vp);
-    vp->stats.exits[HV_COUNT_MSR]++;
+    soft_count(vp, HV_COUNT_MSR);
     return ok;
 }
 

@@ -35,7 +35,7 @@ OP(hlt)
     need_cpl0(vp, i);
     vp->rip = soft_insn_rip(vp, i) + i->len;
     vp->activity = HV_VP_HALTED;
-    vp->stats.exits[HV_COUNT_HALT]++;
+    soft_count(vp, HV_COUNT_HALT);
     atomic_fetch_or(&vp->attn, ATTN_SELF);
 }
 
@@ -133,13 +133,13 @@ void soft_io_check(struct soft_vp *vp, const struct insn *i, unsigned port, unsi
 
 uint32_t soft_port_in(struct soft_vp *vp, unsigned port, unsigned size)
 {
-    vp->stats.exits[HV_COUNT_PIO]++;
+    soft_count(vp, HV_COUNT_PIO);
     return (uint32_t)soft_io_read(vp, HV_IO_PORT, port, size);
 }
 
 void soft_port_out(struct soft_vp *vp, unsigned port, unsigned size, uint32_t v)
 {
-    vp->stats.exits[HV_COUNT_PIO]++;
+    soft_count(vp, HV_COUNT_PIO);
     soft_io_write(vp, HV_IO_PORT, port, size, v);
 }
 
@@ -610,7 +610,7 @@ static SOFT_BODY void vmcall_body(struct soft_vp *vp, const struct insn *i)
         h.output = vp->gpr[HV_RDI] << 32 | (uint32_t)vp->gpr[HV_RSI];
     }
     memcpy(h.xmm, vp->fx.xmm, sizeof h.xmm);
-    vp->stats.exits[HV_COUNT_HYPERCALL]++;
+    soft_count(vp, HV_COUNT_HYPERCALL);
     vp->rip = soft_insn_rip(vp, i) + i->len;
     soft_leave_guest(vp);
     uint64_t r = 0;

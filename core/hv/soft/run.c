@@ -143,7 +143,7 @@ static void enter(struct soft_vp *vp, struct block *b)
         vp->jit_enter(vp, b->code); /* counts for itself */
         return;
     }
-    vp->icount += b->n;
+    soft_count_insns(vp, b->n);
     b->insn[0].fn(vp, b->insn);
 }
 

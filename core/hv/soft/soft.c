@@ -220,8 +220,10 @@ static bool soft_vp_set(void *b, unsigned vp, const struct hv_vp_state *s, err *
 static void soft_vp_stats(void *b, unsigned vp, struct hv_vp_stats *out)
 {
     struct soft *s = b;
-    *out = s->vp[vp]->stats;
-    out->instructions = s->vp[vp]->icount;
+    const struct soft_vp *v = s->vp[vp];
+    for (unsigned i = 0; i < HV_COUNT_KINDS; i++)
+        out->exits[i] = __atomic_load_n(&v->stats.exits[i], __ATOMIC_RELAXED);
+    out->instructions = __atomic_load_n(&v->icount, __ATOMIC_RELAXED);
 }
 
 static void soft_msi(void *b, const struct hv_msi *m)

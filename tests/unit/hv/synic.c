@@ -105,9 +105,17 @@ static void event_flags_merge(void)
     fake_free(p);
 }
 
+static unsigned interrupts_now(void)
+{
+    pthread_mutex_lock(&fake.lock);
+    unsigned n = fake.interrupts;
+    pthread_mutex_unlock(&fake.lock);
+    return n;
+}
+
 static bool wait_interrupts(unsigned n)
 {
-    for (unsigned i = 0; i < 3000; i++) {
+    for (unsigned i = 0; i < 30000; i++) {
         pthread_mutex_lock(&fake.lock);
         bool there = fake.interrupts >= n;
         pthread_mutex_unlock(&fake.lock);
@@ -130,7 +138,6 @@ static void direct_timers_fire_once(void)
     uint64_t due = now() + 20000, v;
     fake_wrmsr(1, 0x400000b3, due);
     CHECK(fake_rdmsr(1, 0x400000b2, &v) && v == 0x1ed9);
-    CHECK_EQ(fake.interrupts, 0);
     CHECK(wait_interrupts(1));
     CHECK(now() >= due);
     CHECK_EQ(fake.interrupt[0].vp, 1);
@@ -152,10 +159,12 @@ static void timers_stand_still_in_a_pause(void)
 {
     struct hv_partition *p = synic_on(1);
     fake_wrmsr(0, 0x400000b0, 0x1ed8);
-    fake_wrmsr(0, 0x400000b1, now() + 30000);
+    fake_wrmsr(0, 0x400000b1,
+               now() + 1000000); /* 100 ms, which a busy host may need to get to the pause */
     hv_partition_pause(p);
-    usleep(10000);
-    CHECK_EQ(fake.interrupts, 0);
+    unsigned n = interrupts_now();
+    usleep(150000);
+    CHECK_EQ(interrupts_now(), n);
     hv_partition_resume(p);
     CHECK(wait_interrupts(1));
     fake_free(p);
@@ -193,10 +202,11 @@ static void periodic_timers_go_on(void)
     CHECK(now() - t0 >= 50000);
     CHECK_EQ(fake_msr(0x400000b0) & 1, 1);
     fake_wrmsr(0, 0x400000b1, 1); /* far too fast: limited */
-    unsigned n = fake.interrupts;
     t0 = now();
+    unsigned n = interrupts_now();
     usleep(5000);
-    CHECK(fake.interrupts - n <= (now() - t0) / 1000 + 1);
+    unsigned more = interrupts_now() - n;
+    CHECK(more <= (now() - t0) / 1000 + 1);
     fake_wrmsr(0, 0x400000b0, 0);
     fake_free(p);
 }

@@ -2,14 +2,14 @@
 """The software processor's operations end in tail calls: otherwise a guest's loop uses up the host's
 stack. Looks for indirect calls, through the next instruction or block, in the disassembly.
 
-tailcalls.py LIBRARY   (optimized, not sanitized)"""
+tailcalls.py LIBRARY...   (optimized, not sanitized)"""
 import re
 import subprocess
 import sys
 
 # Members that operations may call and come back from: upcalls and helpers (offsets of struct members
 # vary; what is looked for are calls right before an epilogue and return).
-text = subprocess.run(["objdump", "-d", "--no-show-raw-insn", sys.argv[1]], stdout=subprocess.PIPE, check=True,
+text = subprocess.run(["objdump", "-d", "--no-show-raw-insn", *sys.argv[1:]], stdout=subprocess.PIPE, check=True,
                       text=True).stdout
 bad = []
 for function in re.split(r"\n(?=[0-9a-f]+ <)", text):
