@@ -172,7 +172,7 @@ void vireo_session_set_size(VireoSession *self, guint width, guint height, guint
                             guint height_mm)
 {
     if (width <= 16384 && height <= 16384)
-        vireo_clipboard_set_size(self->clipboard, width, height, width_mm, height_mm);
+        vireo_clipboard_set_size(self->clipboard, width, height);
 }
 
 /* ---- viewers ---- */

@@ -23,7 +23,8 @@ struct selection {
     guint32 serial;  /* of the next grab, on either side */
     GQueue requests; /* of viewers to the guest: struct request */
     guint timeout_id;
-    GCancellable *answer; /* a viewer is asked for what the guest wants */
+    GCancellable *answers; /* viewers are asked for what the guest wants */
+    guint asking;          /* how many times */
 };
 
 struct vireo_clipboard {
@@ -37,7 +38,7 @@ struct vireo_clipboard {
     struct vireo_clipboard_policy policy;
     GPtrArray *viewers; /* GDBusConnection, registered */
     struct selection selections[SELECTIONS];
-    guint width, height, width_mm, height_mm;
+    guint width, height;
     guint size_id;
     struct vireo_transfers *files;
 };

@@ -12,6 +12,7 @@ enum {
     GUEST_ANSWER_S = 20, /* without a byte */
     VIEWER_ANSWER_MS = 60000,
     MAX_REQUESTS = 32, /* of viewers, waiting for the guest */
+    MAX_ASKING = 8,    /* of the guest, waiting for a viewer */
     SIZE_MS = 150,     /* a window that is being resized settles */
 };
 
@@ -223,12 +224,19 @@ static void on_content(struct vireo_clipboard *c, const guint8 *data, gsize len)
 
 /* ---- owners ---- */
 
+/* Nothing that viewers were asked for is given to the guest any more. */
+static void forget_asking(struct selection *s)
+{
+    g_cancellable_cancel(s->answers);
+    g_clear_object(&s->answers);
+    s->asking = 0;
+}
+
 static void disown(struct vireo_clipboard *c, guint selection)
 {
     struct selection *s = &c->selections[selection];
     end_requests(s);
-    g_cancellable_cancel(s->answer);
-    g_clear_object(&s->answer);
+    forget_asking(s);
     g_clear_object(&s->viewer);
     g_clear_pointer(&s->mimes, g_strfreev);
     s->owner = OWNER_NONE;
@@ -261,18 +269,18 @@ static void on_grab(struct vireo_clipboard *c, const guint8 *data, gsize len)
 {
     struct vdagent_grab g;
     gboolean serials = vireo_clipboard_can(c, VD_AGENT_CAP_CLIPBOARD_GRAB_SERIAL);
-    if (!c->policy.from_guest || !vdagent_read_grab(data, len, selections(c), serials, &g))
+    if (!vdagent_read_grab(data, len, selections(c), serials, &g))
         return;
     struct selection *s = &c->selections[g.selection];
-    /* Both sides grabbed at once: what the person did last on the host counts. */
-    if (serials && g.serial < s->serial)
+    /* Both sides grabbed at once: what the person did last on the host counts. Serials go round. */
+    if (serials && (gint32)(g.serial - s->serial) < 0)
         return;
     s->serial = serials ? g.serial + 1 : s->serial + 1;
-    GStrv mimes = vireo_mimes_of(g.types, g.n);
-    if (*mimes)
-        own_by_guest(c, g.selection, mimes);
-    else
-        g_strfreev(mimes);
+    g_auto(GStrv) mimes = vireo_mimes_of(g.types, g.n);
+    if (*mimes && c->policy.from_guest)
+        own_by_guest(c, g.selection, g_steal_pointer(&mimes));
+    else if (s->owner == OWNER_GUEST)
+        release(c, g.selection); /* that is no more what is pasted there */
 }
 
 static void on_release(struct vireo_clipboard *c, const guint8 *data, gsize len)
@@ -280,6 +288,13 @@ static void on_release(struct vireo_clipboard *c, const guint8 *data, gsize len)
     guint selection = selections(c) && len ? data[0] : 0;
     if (selection < SELECTIONS && c->selections[selection].owner == OWNER_GUEST)
         release(c, selection);
+}
+
+/* spice-vdagent finds who waits by the type of what comes: with VD_AGENT_CLIPBOARD_NONE they would
+ * wait on. */
+static void answer_nothing(struct vireo_clipboard *c, guint selection, guint32 type)
+{
+    answer_guest(c, selection, type, NULL, 0);
 }
 
 struct answer {
@@ -306,12 +321,12 @@ static void on_viewer_content(GObject *source, GAsyncResult *result, gpointer da
         g_variant_get(reply, "(&s@ay)", &mime, &content);
         bytes = g_variant_get_fixed_array(content, &len, 1);
     }
-    g_clear_object(&a->c->selections[a->selection].answer);
+    a->c->selections[a->selection].asking--;
     if (len > VDAGENT_MAX_DATA)
         a->c->ops->message(a->c->ctx, "What was copied is too large to be pasted into the guest. "
                                       "Send it as a file.");
     if (!reply || len > VDAGENT_MAX_DATA || vireo_type_of(mime) != a->type)
-        answer_guest(a->c, a->selection, VD_AGENT_CLIPBOARD_NONE, NULL, 0);
+        answer_nothing(a->c, a->selection, a->type);
     else
         answer_guest(a->c, a->selection, a->type, bytes, len);
 }
@@ -326,19 +341,20 @@ static void on_request(struct vireo_clipboard *c, const guint8 *data, gsize len)
         return;
     struct selection *s = &c->selections[selection];
     const char *mime = vireo_mime_of(type);
-    /* One question at a time: who asks more gets nothing. */
-    if (!mime || s->owner != OWNER_VIEWER || s->answer || !c->policy.to_guest) {
-        answer_guest(c, selection, VD_AGENT_CLIPBOARD_NONE, NULL, 0);
+    if (!mime || s->owner != OWNER_VIEWER || s->asking >= MAX_ASKING || !c->policy.to_guest) {
+        answer_nothing(c, selection, type);
         return;
     }
     struct answer *a = g_new0(struct answer, 1);
-    s->answer = g_cancellable_new();
-    *a = (struct answer){c, g_object_ref(s->answer), selection, type};
+    if (!s->answers)
+        s->answers = g_cancellable_new();
+    s->asking++;
+    *a = (struct answer){c, g_object_ref(s->answers), selection, type};
     const char *const mimes[] = {mime, NULL};
     g_dbus_connection_call(s->viewer, NULL, CLIPBOARD_PATH, CLIPBOARD_INTERFACE, "Request",
                            g_variant_new("(u^as)", (guint)selection, mimes),
                            G_VARIANT_TYPE("(say)"), G_DBUS_CALL_FLAGS_NONE, VIEWER_ANSWER_MS,
-                           s->answer, on_viewer_content, a);
+                           s->answers, on_viewer_content, a);
 }
 
 static void send_size(struct vireo_clipboard *c);
@@ -454,8 +470,7 @@ void vireo_clipboard_detach(struct vireo_clipboard *c)
     for (guint i = 0; i < SELECTIONS; i++) {
         if (c->selections[i].owner == OWNER_GUEST)
             release(c, i);
-        g_cancellable_cancel(c->selections[i].answer);
-        g_clear_object(&c->selections[i].answer);
+        forget_asking(&c->selections[i]);
     }
     vireo_transfers_fail_all(c->files, "The guest's agent is gone.");
     c->ops->changed(c->ctx);
@@ -468,25 +483,20 @@ gboolean vireo_clipboard_ready(struct vireo_clipboard *c)
 
 /* ---- the screen ---- */
 
+/* Without the size in millimetres: vdagentd 0.22 takes a message of one length only. */
 static void send_size(struct vireo_clipboard *c)
 {
     struct {
         VDAgentMonitorsConfig head;
         VDAgentMonConfig monitor;
-        VDAgentMonitorMM mm;
     } __attribute__((packed)) m = {0};
     if (!c->width || !c->height || !vireo_clipboard_can(c, VD_AGENT_CAP_MONITORS_CONFIG))
         return;
-    gboolean mm = c->width_mm && c->height_mm;
     m.head.num_of_monitors = GUINT32_TO_LE(1u);
-    m.head.flags = GUINT32_TO_LE(mm ? (guint32)VD_AGENT_CONFIG_MONITORS_FLAG_PHYSICAL_SIZE : 0u);
     m.monitor.width = GUINT32_TO_LE(c->width);
     m.monitor.height = GUINT32_TO_LE(c->height);
     m.monitor.depth = GUINT32_TO_LE(32u);
-    m.mm.width = GUINT16_TO_LE((guint16)c->width_mm);
-    m.mm.height = GUINT16_TO_LE((guint16)c->height_mm);
-    vireo_clipboard_send(c, VD_AGENT_MONITORS_CONFIG, &m, sizeof m - (mm ? 0 : sizeof m.mm), NULL,
-                         0);
+    vireo_clipboard_send(c, VD_AGENT_MONITORS_CONFIG, &m, sizeof m, NULL, 0);
 }
 
 static gboolean on_size_time(gpointer data)
@@ -497,13 +507,10 @@ static gboolean on_size_time(gpointer data)
     return G_SOURCE_REMOVE;
 }
 
-void vireo_clipboard_set_size(struct vireo_clipboard *c, guint width, guint height, guint width_mm,
-                              guint height_mm)
+void vireo_clipboard_set_size(struct vireo_clipboard *c, guint width, guint height)
 {
     c->width = width;
     c->height = height;
-    c->width_mm = MIN(width_mm, 65535u);
-    c->height_mm = MIN(height_mm, 65535u);
     g_clear_handle_id(&c->size_id, g_source_remove);
     c->size_id = g_timeout_add(SIZE_MS, on_size_time, c);
 }

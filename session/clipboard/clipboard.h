@@ -44,8 +44,7 @@ void vireo_clipboard_set_policy(struct vireo_clipboard *c, struct vireo_clipboar
 void vireo_clipboard_drop(struct vireo_clipboard *c, GDBusConnection *connection);
 
 /* The size that the guest's screen shall have; sent again to each new agent. */
-void vireo_clipboard_set_size(struct vireo_clipboard *c, guint width, guint height, guint width_mm,
-                              guint height_mm);
+void vireo_clipboard_set_size(struct vireo_clipboard *c, guint width, guint height);
 
 /* Sends a file's content; fd is taken. 0 with *error set on failure. */
 guint vireo_clipboard_send_file(struct vireo_clipboard *c, int fd, const char *name,

@@ -70,11 +70,17 @@ static void send_status(struct vireo_transfers *f, guint id, guint32 result)
     vireo_clipboard_send(f->c, VD_AGENT_FILE_XFER_STATUS, m, sizeof m, NULL, 0);
 }
 
+static void send_data(struct vireo_transfers *f, struct transfer *t, const guint8 *data, gsize n)
+{
+    VDAgentFileXferDataMessage m = {.id = GUINT32_TO_LE(t->id), .size = GUINT64_TO_LE((guint64)n)};
+    vireo_clipboard_send(f->c, VD_AGENT_FILE_XFER_DATA, &m, sizeof m, data, n);
+    t->done += n;
+}
+
 /* One piece. FALSE: the file could not be read on, and the transfer has ended. */
 static gboolean send_piece(struct vireo_transfers *f, struct transfer *t)
 {
     static guint8 buf[PIECE];
-    VDAgentFileXferDataMessage m;
     guint64 left = t->total - t->done;
     ssize_t n = pread(t->fd, buf, (size_t)MIN(left, (guint64)PIECE), (off_t)t->done);
     if (n <= 0) {
@@ -82,10 +88,7 @@ static gboolean send_piece(struct vireo_transfers *f, struct transfer *t)
         end(f, t, "failed", n < 0 ? g_strerror(errno) : "The file became shorter meanwhile.");
         return FALSE;
     }
-    m.id = GUINT32_TO_LE(t->id);
-    m.size = GUINT64_TO_LE((guint64)n);
-    vireo_clipboard_send(f->c, VD_AGENT_FILE_XFER_DATA, &m, sizeof m, buf, (gsize)n);
-    t->done += (guint64)n;
+    send_data(f, t, buf, (gsize)n);
     gint64 now = g_get_monotonic_time();
     if (now - t->told > TELL_MS * 1000) {
         t->told = now;
@@ -131,6 +134,8 @@ void vireo_transfers_status(struct vireo_transfers *f, guint32 id, guint32 resul
     switch (result) {
     case VD_AGENT_FILE_XFER_STATUS_CAN_SEND_DATA:
         t->going = TRUE;
+        if (!t->total)
+            send_data(f, t, NULL, 0); /* the agent looks whether all is there when data comes */
         vireo_transfers_pump(f);
         return;
     case VD_AGENT_FILE_XFER_STATUS_SUCCESS:

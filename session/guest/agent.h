@@ -51,6 +51,7 @@ void port_start(uint32_t id);
 void port_stop(void);
 
 extern const char *helper_path;
+extern long helper_user; /* >= 0: who is at the seat, without asking logind */
 bool helper_begin(void);
 uint32_t helper_services(void); /* of the helper of the user on the seat */
 void helper_start(uint32_t service, uint32_t id);

@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * The GUI tests' counterpart of vireo-vm: serves org.vireo.Machine1 and the console on the same
+ * The tests' counterpart of vireo-vm: serves org.vireo.Machine1 and the console on the same
  * socket, with a moving test picture in a sealed memfd instead of a machine. Whatever the window
  * does arrives in a log, one line each, for the tests to read:
  *     press 28 / release 28 / button 0 down / move 10 20 / call Pause
  * Runs until the machine is turned off; dies at once on SIGKILL like the real one.
+ * VIREO_FAKE_AGENT: a path; the enhanced session is a real one, and what connects to a Unix socket
+ * there is the guest's agent (tests/session).
  */
 #include <fcntl.h>
 #include <gio/gio.h>
 #include <gio/gunixfdlist.h>
+#include <gio/gunixsocketaddress.h>
 #include <glib-unix.h>
 #include <glib/gstdio.h>
 #include <stdio.h>
@@ -16,6 +19,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "session/session.h"
 #include "vireo-display1.h"
 #include "vireo-machine1.h"
 
@@ -41,6 +45,7 @@ static GPtrArray *listeners;
 static int step;
 static GDBusServer *server;
 static guint animation;
+static VireoSession *session;
 
 static void note(const char *fmt, ...) G_GNUC_PRINTF(1, 2);
 static void note(const char *fmt, ...)
@@ -398,8 +403,35 @@ static gboolean on_connection(GDBusServer *s, GDBusConnection *conn)
     g_dbus_interface_skeleton_export(G_DBUS_INTERFACE_SKELETON(console), conn, path, NULL);
     g_dbus_interface_skeleton_export(G_DBUS_INTERFACE_SKELETON(keyboard), conn, path, NULL);
     g_dbus_interface_skeleton_export(G_DBUS_INTERFACE_SKELETON(mouse), conn, path, NULL);
+    if (session)
+        vireo_session_export(session, conn, NULL);
     note("connection");
     return TRUE;
+}
+
+/* ---- the enhanced session ---- */
+
+static gboolean on_agent(GSocketService *service, GSocketConnection *connection, GObject *source)
+{
+    int fd = dup(g_socket_get_fd(g_socket_connection_get_socket(connection)));
+    vireo_session_accept(session, fd, 1000); /* a port that only root may have */
+    return TRUE;
+}
+
+static void serve_agent(const char *path)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(GSocketAddress) address = g_unix_socket_address_new(path);
+    GSocketService *service = g_socket_service_new();
+    session = vireo_session_new();
+    for (guint i = 0; i < VIREO_POLICIES; i++)
+        vireo_session_set_policy(session, i, i != VIREO_POLICY_MICROPHONE);
+    vireo_session_set_enabled(session, TRUE);
+    g_unlink(path);
+    if (!g_socket_listener_add_address(G_SOCKET_LISTENER(service), address, G_SOCKET_TYPE_STREAM,
+                                       G_SOCKET_PROTOCOL_DEFAULT, NULL, NULL, &error))
+        g_error("%s: %s", path, error->message);
+    g_signal_connect(service, "incoming", G_CALLBACK(on_agent), NULL);
 }
 
 static void serve(void)
@@ -438,6 +470,8 @@ int main(int argc, char **argv)
     note("begin %d", (int)getpid());
     make_frame();
     make_objects();
+    if (g_getenv("VIREO_FAKE_AGENT"))
+        serve_agent(g_getenv("VIREO_FAKE_AGENT"));
     serve();
     const char *quiet = g_getenv("VIREO_FAKE_STILL");
     animation = quiet ? 0 : g_timeout_add(100, on_animate, NULL);

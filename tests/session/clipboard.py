@@ -1,0 +1,187 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The clipboard and files of the enhanced session, by vireoctl and a pretended guest (guest.py) with the real
+spice-vdagent.  clipboard.py BUILD [PART...]"""
+import hashlib, os, random, shutil, subprocess, sys, tempfile, time
+
+from guest import *
+
+build = os.path.abspath(sys.argv[1])
+NAME = "guest"
+
+
+def ctl(*args, ok=True, data=None):
+    r = subprocess.run([f"{build}/app/cli/vireoctl", *args], input=data, capture_output=True, timeout=600)
+    if ok and r.returncode:
+        raise SystemExit(f"vireoctl {' '.join(args)}: {r.stderr.decode()}")
+    return r
+
+
+def services():
+    import json
+    r = ctl("session", "status", NAME, "--json", ok=False)
+    return json.loads(r.stdout)["services"] if r.returncode == 0 else {}
+
+
+def is_ready(*names):
+    return all(services().get(n) in ("ready", "on", "denied") for n in names)
+
+
+def to_guest(g, data, mime=None, target="UTF8_STRING", *flags):
+    """The guest hears of what was copied here a little later."""
+    ctl("clipboard", "set", NAME, *flags, *(["--type", mime] if mime else []), data=data)
+    selection = "primary" if "--primary" in flags else "clipboard"
+    return until(lambda: g.paste(target, selection=selection) == data)
+
+
+def from_guest(g, data, mime=None, target=None, *flags):
+    def look():
+        r = ctl("clipboard", "get", NAME, *flags, *(["--type", mime] if mime else []), ok=False)
+        return r.returncode == 0 and r.stdout == data
+    g.copy(data, target, selection="primary" if "--primary" in flags else "clipboard")
+    return until(look)
+
+
+def texts():
+    planes = "".join(chr(p * 0x10000 + c) for p in range(17) for c in (0x41, 0xe9, 0x20ac, 0x4e2d))
+    big = "".join(random.choices("abcdefghijklmnopqrstuvwxyz \n", k=1 << 16)).encode() * 160
+    return {"5 bytes": b"hello", "every plane": planes.encode(), "CRLF": b"one\r\ntwo\r\n", "LF": b"one\ntwo\n", "10 MiB": big}
+
+
+def text(g):
+    for name, data in texts().items():
+        check(f"text, {name}: host to guest", to_guest(g, data))
+        check(f"text, {name}: guest to host", from_guest(g, data))
+    check("no text at all: host to guest", to_guest(g, b""))
+    check("the primary selection: host to guest", to_guest(g, b"selected", None, "UTF8_STRING", "--primary"))
+    check("the primary selection: guest to host", from_guest(g, b"there", None, None, "--primary"))
+
+
+def pictures(g):
+    png = subprocess.run(["convert", "-size", "320x200", "plasma:red-blue", "png:-"], stdout=subprocess.PIPE).stdout
+    check("a picture: host to guest", to_guest(g, png, "image/png", "image/png"))
+    check("a picture: guest to host", from_guest(g, png, "image/png", "image/png"))
+
+
+def many_owners(g):
+    """Copies on both sides at random times; afterwards both have the same, and the next copy counts on both."""
+    for n in range(100):
+        ctl("clipboard", "set", NAME, data=b"host %d" % n)
+        if random.random() < 0.5:
+            time.sleep(random.random() * 0.15)
+        g.copy(b"guest %d" % n)
+        if random.random() < 0.5:
+            time.sleep(random.random() * 0.15)
+    begin = time.monotonic()
+    check("after 200 changes of owner the host's text is in the guest", to_guest(g, b"the last"))
+    check("and then the guest's on the host", from_guest(g, b"the very last"))
+    check("and the host's again", to_guest(g, b"really"))
+    print(f"     in {time.monotonic() - begin:.1f} s")
+    seen = g.paste()
+    time.sleep(1)
+    check("without echo: who owns it keeps it", seen == b"really" == g.paste() and ctl("clipboard", "get", NAME).stdout == b"really")
+
+
+def policy(g):
+    ctl("session", "policy", NAME, "clipboard-to-guest=no", "files=no")
+    r = ctl("clipboard", "set", NAME, data=b"secret", ok=False)
+    got = g.paste(seconds=5)
+    check("nothing is pasted in the guest when that is not allowed", r.returncode != 0 and b"secret" not in (got or b""), got)
+    path = f"{top}/refused"
+    with open(path, "wb") as f:
+        f.write(b"no")
+    r = ctl("send", NAME, path, ok=False)
+    check("no file is sent when that is not allowed", r.returncode != 0, r.stderr)
+    ctl("session", "policy", NAME, "clipboard-to-guest=yes", "clipboard-from-guest=no", "files=yes")
+    g.copy(b"hidden")
+    time.sleep(2)
+    r = ctl("clipboard", "get", NAME, ok=False)
+    check("nothing of the guest is pasted here when that is not allowed", r.returncode != 0 and b"hidden" not in r.stdout, r.stdout)
+    ctl("session", "policy", NAME, "clipboard-from-guest=yes")
+    check("and when it is allowed again both ways go on", to_guest(g, b"to") and from_guest(g, b"fro"))
+
+
+def files(g):
+    for name, size in ("a file.txt", 5), ("empty", 0), ("fifty.bin", 50 << 20):
+        data = os.urandom(size)
+        with open(f"{top}/{name}", "wb") as f:
+            f.write(data)
+        begin = time.monotonic()
+        ctl("send", NAME, f"{top}/{name}")
+        took = time.monotonic() - begin
+        places = [f"{g.folder}/{d}/{name}" for d in ("Downloads", "Desktop")]
+        there = until(lambda: any(os.path.exists(p) and open(p, "rb").read() == data for p in places))
+        check(f"a file of {size} bytes is sent", there, os.listdir(f"{g.folder}/Downloads"))
+    print(f"     the last in {took:.1f} s")
+
+
+def again(g):
+    g.stop("agent")
+    check("the session ends with the agent", until(lambda: services().get("clipboard") == "missing"), services())
+    begin = time.monotonic()
+    g.restart_agent()
+    check("and is back with it", until(lambda: is_ready("clipboard", "sound", "microphone"), pause=0.02), services())
+    print(f"     in {time.monotonic() - begin:.1f} s")
+    check("and the clipboard goes on", to_guest(g, b"after") and from_guest(g, b"afterwards"))
+    os.kill(worker(), 9)
+    until(lambda: ctl("status", NAME, ok=False).stdout.strip() != b"running")
+    ctl("start", NAME)
+    begin = time.monotonic()
+    check("with another worker, as after save or revert, the session is back",
+          until(lambda: is_ready("clipboard", "sound", "microphone"), pause=0.02), services())
+    print(f"     in {time.monotonic() - begin:.1f} s")
+    check("and the clipboard goes on", to_guest(g, b"before") and from_guest(g, b"beforehand"))
+
+
+def worker():
+    import glob
+    lines = open(glob.glob(f"{top}/data/vireo/*/fake.log")[0]).read().split("\n")
+    return int([l for l in lines if l.startswith("begin ")][-1].split()[1])
+
+
+def begin(folder):
+    """A worker that pretends, and a guest."""
+    os.environ.update(XDG_RUNTIME_DIR=f"{folder}/run", XDG_DATA_HOME=f"{folder}/data", VIREO_NO_SYSTEMD="1", HOME=folder,
+                      VIREO_WORKER=f"{build}/tests/gui/fake-worker", VIREO_FAKE_AGENT=f"{folder}/agent.sock", VIREO_FAKE_STILL="1",
+                      PULSE_SERVER=f"unix:{folder}/sound/native")
+    os.makedirs(f"{folder}/run", 0o700, exist_ok=True)
+    ctl("create", NAME)
+    ctl("start", NAME)
+    g = Guest(f"{folder}/guest", build, f"{folder}/agent.sock")
+    if not check("the agent offers an enhanced session", until(lambda: is_ready("clipboard", "sound", "microphone")), services()):
+        for log in "agent", "vdagentd", "vdagent", "helper":
+            print(f"---- {log}\n" + open(f"{g.folder}/{log}.log").read()[-2000:])
+        end(g)
+        sys.exit(1)
+    return g
+
+
+def end(g):
+    ctl("turn-off", NAME, ok=False)
+    g.end()
+
+
+def main(parts):
+    global top
+    top = tempfile.mkdtemp(prefix="vireo-session.")
+    g = None
+    try:
+        g = begin(top)
+        for part in parts:
+            if len(sys.argv) < 3 or part.__name__ in sys.argv[2:]:
+                started = time.monotonic()
+                part(g)
+                print(f"     ({part.__name__}: {time.monotonic() - started:.0f} s)", flush=True)
+    finally:
+        if g:
+            end(g)
+        if os.environ.get("VIREO_KEEP"):
+            print(top)
+        else:
+            shutil.rmtree(top, ignore_errors=True)
+    print(f"{len(failures)} failed")
+    sys.exit(1 if failures else 0)
+
+
+if __name__ == "__main__":
+    main([text, pictures, many_owners, policy, files, again])
