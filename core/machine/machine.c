@@ -506,6 +506,7 @@ static bool make_partition(struct machine *m, err *e)
                                            .vendor = m->p.vendor,
                                            .vp_count = m->p.vps,
                                            .no_flush_hint = machine_has_legacy(m),
+                                           .page_reporting = !machine_has_legacy(m),
                                            .backend = m->p.backend,
                                            .ops = &m->partition_ops,
                                            .ctx = m};

@@ -9,9 +9,9 @@
  * WHERE[,host-access][,FORWARD]...]...
  *           [--switches FOLDER] [--vsock PATH] [--set KEY=VALUE]... [--s4] SCRIPT
  *
- * A script is lines of words; '#' starts a comment. Every line has to succeed within its time-out
- * (set by `timeout S`, 60 at first), else the program says which failed, goes on with the next, and
- * in the end exits 1.
+ * A script is lines of words; '#' starts a comment, "soft:" a line for the software processor
+ * alone. Every line has to succeed within its time-out (set by `timeout S`, 60 at first), else the
+ * program says which failed, goes on with the next, and in the end exits 1.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -443,6 +443,27 @@ static void processors_command(struct drive *d, const char *what)
         hv_partition_resume(machine_partition(d->m));
 }
 
+/* "resident above|below MIB": until this process has that much memory. */
+static void wait_resident(struct drive *d, const char *how, long mib)
+{
+    uint64_t end = clock_ns() + d->timeout_s * UINT64_C(1000000000);
+    for (;;) {
+        long pages = 0;
+        FILE *f = fopen("/proc/self/statm", "re");
+        if (!f || fscanf(f, "%*d %ld", &pages) != 1)
+            die(d, "/proc/self/statm cannot be read");
+        fclose(f);
+        long now = pages >> 8;
+        if (!strcmp(how, "above") ? now > mib : now < mib) {
+            printf("drive: %ld MiB resident\n", now);
+            return;
+        }
+        if (clock_ns() > end)
+            die(d, "%ld MiB are resident", now);
+        usleep(200000);
+    }
+}
+
 static void host_command(struct drive *d, const char *command)
 {
     int status = system(command);
@@ -487,6 +508,8 @@ static void run_line(struct drive *d, char *rest, char **w, unsigned n)
         do_command(d, rest);
     else if (!strcmp(w[0], "clock") && n > 1)
         check_clock(d, atol(w[1]));
+    else if (!strcmp(w[0], "resident") && n > 2)
+        wait_resident(d, w[1], atol(w[2]));
     else if (!strcmp(w[0], "processors") && n > 1)
         processors_command(d, w[1]);
     else if (!strcmp(w[0], "host"))
@@ -564,9 +587,15 @@ static void run_line(struct drive *d, char *rest, char **w, unsigned n)
         die(d, "unknown command %s", w[0]);
 }
 
+static void try_line(struct drive *d, char *rest, char **w, unsigned n)
+{
+    if (!setjmp(d->next_line))
+        run_line(d, rest, w, n);
+}
+
 static void run_script(struct drive *d, const char *path)
 {
-    FILE *volatile f = fopen(path, "re");
+    FILE *f = fopen(path, "re");
     char line[4096], copy[4096], *w[WORDS];
     if (!f)
         die(d, "%s: %s", path, strerror(errno));
@@ -580,11 +609,15 @@ static void run_script(struct drive *d, const char *path)
             w[n++] = t;
         if (!n || w[0][0] == '#')
             continue;
-        char *rest = line + (w[0] - copy) + strlen(w[0]);
+        bool soft_only = !strcmp(w[0], "soft:");
+        char **v = w + soft_only; /* the command */
+        n -= soft_only;
+        if (soft_only && (d->config->accel != VM_ACCEL_SOFT || !n))
+            continue;
+        char *rest = line + (v[0] - copy) + strlen(v[0]);
         printf("\ndrive: %llu: line %u: %s\n", (unsigned long long)(clock_ns() / 1000000000),
                d->line, line);
-        if (!setjmp(d->next_line))
-            run_line(d, *rest ? rest + 1 : rest, w, n);
+        try_line(d, *rest ? rest + 1 : rest, v, n);
     }
     fclose(f);
 }

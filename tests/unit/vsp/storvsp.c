@@ -564,6 +564,34 @@ static void state_survives_saving(void)
     rig_down(&r);
 }
 
+/* The attention waits for a command that may carry it, and comes once. */
+static void a_new_capacity_is_told_once(void)
+{
+    struct rig r;
+    rig_up(&r);
+    uint8_t ready[6] = {SCSI_TEST_UNIT_READY}, capacity[10] = {SCSI_READ_CAPACITY_10};
+    uint8_t inquiry[6] = {SCSI_INQUIRY, [4] = 36};
+    err e = ERR_INIT;
+    CHECK(disk_resize(r.disk, 2 * DISK_BYTES, false, &e));
+    CHECK_STR(e.text, "");
+    struct vstor_srb s = run(&r, 0, inquiry, 6, 36, false);
+    CHECK_EQ(s.srb_status, SRB_SUCCESS); /* never carries one */
+    s = rw(&r, false, 9, 1, SECTOR);
+    CHECK_EQ(fake_sense(&s), SENSE_CAPACITY_CHANGED);
+    s = run(&r, 0, ready, 6, 0, false);
+    CHECK_EQ(s.srb_status, SRB_SUCCESS);
+    s = run(&r, 0, capacity, 10, 8, false);
+    CHECK_EQ(get_be32(data(&r)), 2 * DISK_BYTES / SECTOR - 1);
+    s = rw(&r, true, 2 * DISK_BYTES / SECTOR - 1, 1, SECTOR);
+    CHECK_EQ(s.srb_status, SRB_SUCCESS);
+    CHECK(disk_resize(r.disk, DISK_BYTES, true, &e));
+    s = run(&r, 0, ready, 6, 0, false);
+    CHECK_EQ(fake_sense(&s), SENSE_CAPACITY_CHANGED);
+    s = rw(&r, false, DISK_BYTES / SECTOR, 1, SECTOR);
+    CHECK_EQ(fake_sense(&s), SENSE_LBA_OUT_OF_RANGE);
+    rig_down(&r);
+}
+
 static const struct check_test tests[] = {
     CHECK_TEST(initialisation_is_ordered),     CHECK_TEST(disks_say_what_they_are),
     CHECK_TEST(absent_units_answer_as_hyperv), CHECK_TEST(data_goes_both_ways),
@@ -571,6 +599,6 @@ static const struct check_test tests[] = {
     CHECK_TEST(read_only_disks_refuse_writes), CHECK_TEST(units_leave_when_their_io_is_done),
     CHECK_TEST(a_full_ring_delays_answers),    CHECK_TEST(subchannels_carry_requests),
     CHECK_TEST(dvds_change_their_media),       CHECK_TEST(resets_wait_for_io),
-    CHECK_TEST(state_survives_saving),
+    CHECK_TEST(state_survives_saving),         CHECK_TEST(a_new_capacity_is_told_once),
 };
 CHECK_MAIN(tests)
