@@ -263,39 +263,68 @@ int cli_live_disk(int argc, char **argv)
 
 /* ---- adapters ---- */
 
-static GVariant *adapter_options(const char *where, const char *mac, const char *forward,
-                                 bool host_access)
+struct adapter_words {
+    const char *mac, *forward, *vlan, *bandwidth, *cable; /* NULL: not said */
+    bool host_access;
+};
+
+static GVariant *adapter_options(const char *where, const struct adapter_words *w)
 {
     GVariantBuilder b;
     g_variant_builder_init(&b, G_VARIANT_TYPE("a{sv}"));
-    if (where)
-        g_variant_builder_add(&b, "{sv}", "switch", g_variant_new_string(where));
-    if (mac)
-        g_variant_builder_add(&b, "{sv}", "mac", g_variant_new_string(mac));
-    if (forward)
-        g_variant_builder_add(&b, "{sv}", "forwards", g_variant_new_strv(&forward, 1));
-    if (host_access)
+    g_variant_builder_add(&b, "{sv}", "switch", g_variant_new_string(where));
+    if (w->mac)
+        g_variant_builder_add(&b, "{sv}", "mac", g_variant_new_string(w->mac));
+    if (w->forward)
+        g_variant_builder_add(&b, "{sv}", "forwards", g_variant_new_strv(&w->forward, 1));
+    if (w->host_access)
         g_variant_builder_add(&b, "{sv}", "loopback", g_variant_new_boolean(TRUE));
+    if (w->vlan)
+        g_variant_builder_add(&b, "{sv}", "vlan",
+                              g_variant_new_uint32((guint)strtoul(w->vlan, NULL, 10)));
+    if (w->bandwidth)
+        g_variant_builder_add(
+            &b, "{sv}", "bandwidth",
+            g_variant_new_uint64(g_ascii_strtoull(w->bandwidth, NULL, 10) * 1000000));
+    if (w->cable)
+        g_variant_builder_add(&b, "{sv}", "connected",
+                              g_variant_new_boolean(strcmp(w->cable, "in") == 0));
     return g_variant_builder_end(&b);
+}
+
+static bool adapter_words_ok(const struct adapter_words *w)
+{
+    const char *const numbers[] = {w->vlan, w->bandwidth};
+    for (size_t i = 0; i < G_N_ELEMENTS(numbers); i++)
+        if (numbers[i] &&
+            !g_ascii_string_to_unsigned(numbers[i], 10, 0, i ? 1000000 : 4094, NULL, NULL))
+            return false;
+    return !w->cable || !strcmp(w->cable, "in") || !strcmp(w->cable, "out");
 }
 
 int cli_nic(int argc, char **argv)
 {
-    const char *mac = NULL, *forward = NULL;
-    bool host_access = false;
-    const struct cli_option options[] = {{"--mac", NULL, &mac},
-                                         {"--forward", NULL, &forward},
-                                         {"--host-access", &host_access, NULL}};
+    struct adapter_words w = {0};
+    const struct cli_option options[] = {
+        {"--mac", NULL, &w.mac},     {"--forward", NULL, &w.forward},
+        {"--vlan", NULL, &w.vlan},   {"--bandwidth", NULL, &w.bandwidth},
+        {"--cable", NULL, &w.cable}, {"--host-access", &w.host_access, NULL}};
     int operands;
     g_autoptr(GError) error = NULL;
     g_autofree char *id = NULL;
     if (!cli_parse(argc, argv, options, G_N_ELEMENTS(options), &operands,
-                   "Usage: vireoctl nic add NAME SWITCH [--mac MAC] [--forward tcp:HOST:GUEST]\n"
-                   "                            [--host-access]\n"
-                   "       vireoctl nic set NAME ID SWITCH [--forward ...] [--host-access]\n"
+                   "Usage: vireoctl nic add NAME SWITCH [--mac MAC] [OPTION...]\n"
+                   "       vireoctl nic set NAME ID SWITCH [OPTION...]\n"
                    "       vireoctl nic remove NAME ID\n\nSWITCH: nat, private:NAME, tap:DEVICE or "
-                   "none.\n"))
+                   "none.\n"
+                   "  --forward tcp:HOST:GUEST  a port of this host leads into the guest\n"
+                   "  --host-access             10.203.0.2 is this host's own loopback\n"
+                   "  --vlan ID                 0: none\n"
+                   "  --bandwidth MBIT          a limit each way, 0: none\n"
+                   "  --cable in|out\n"))
         return CLI_USAGE;
+    if (!adapter_words_ok(&w))
+        return cli_usage("nic: --vlan is 0 to 4094, --bandwidth Mbit/s, --cable in or out");
     if (operands < 3)
         return cli_usage("nic takes add, set or remove, a machine, and a switch or an id");
     AUTO(client) c = client_connect(argv[2]);
@@ -309,15 +338,14 @@ int cli_nic(int argc, char **argv)
     if (!files)
         return CLI_FAILED;
     if (adds) {
-        ok = vireo_machine1_call_add_adapter_sync(c->machine,
-                                                  adapter_options(where, mac, forward, host_access),
-                                                  files, fds, &id, NULL, NULL, &error);
+        ok = vireo_machine1_call_add_adapter_sync(c->machine, adapter_options(where, &w), files,
+                                                  fds, &id, NULL, NULL, &error);
         if (ok)
             puts(id);
     } else if (sets) {
-        ok = vireo_machine1_call_set_adapter_sync(
-            c->machine, argv[3], adapter_options(where, NULL, forward, host_access), files, fds,
-            NULL, NULL, &error);
+        w.mac = NULL;
+        ok = vireo_machine1_call_set_adapter_sync(c->machine, argv[3], adapter_options(where, &w),
+                                                  files, fds, NULL, NULL, &error);
     } else {
         g_variant_unref(g_variant_ref_sink(files));
         ok = vireo_machine1_call_remove_adapter_sync(c->machine, argv[3], NULL, &error);
