@@ -9,12 +9,17 @@
 #include "session/remote/shared.h"
 #include "session/remote/spice-int.h"
 
+/* A client has about ten connections, one a channel. */
+enum { CONNECTIONS_MAX = 96, GREETING_S = 20, LOOK_S = 5 };
+
 /* A connection that was handed to spice-server, whose descriptor is spice-server's now. That it is
  * still the same socket is seen by its inode. */
 struct connection {
     int fd;
     ino_t inode;
-    int id; /* spice-server's number of the client, once it is known; 0 before */
+    int id;       /* spice-server's number of the client, once it is known; 0 before */
+    gint64 since; /* monotonic */
+    gboolean network;
 };
 
 struct spice_server {
@@ -29,6 +34,7 @@ struct spice_server {
     struct spice_sound *sound;
     struct spice_usb *usb;
     GArray *connections; /* of connection */
+    guint look_id;
     guint clients;
 };
 
@@ -48,6 +54,24 @@ static void forget_closed(struct spice_server *s)
         if (inode_of(c->fd) != c->inode)
             g_array_remove_index(s->connections, i);
     }
+}
+
+/* Ends connections that have not become a channel: spice-server waits for them without end. On a
+ * Unix socket it cannot be told which is which, but there only the machine's owner connects. */
+static gboolean look(gpointer data)
+{
+    struct spice_server *s = data;
+    gint64 late = g_get_monotonic_time() - GREETING_S * G_USEC_PER_SEC;
+    forget_closed(s);
+    for (guint i = 0; i < s->connections->len; i++) {
+        const struct connection *c = &g_array_index(s->connections, struct connection, i);
+        if (!c->id && c->network && c->since < late)
+            shutdown(c->fd, SHUT_RDWR);
+    }
+    if (s->connections->len)
+        return G_SOURCE_CONTINUE;
+    s->look_id = 0;
+    return G_SOURCE_REMOVE;
 }
 
 static char *address_of(const SpiceChannelEventInfo *info)
@@ -249,15 +273,29 @@ struct spice_server *spice_server_start(const struct spice_params *p, GError **e
     return NULL;
 }
 
+static gboolean is_network(int fd)
+{
+    struct sockaddr_storage own = {0};
+    socklen_t size = sizeof own;
+    return getsockname(fd, (struct sockaddr *)&own, &size) == 0 && own.ss_family != AF_UNIX;
+}
+
 void spice_server_accept(struct spice_server *s, int fd)
 {
-    const struct connection c = {.fd = fd, .inode = inode_of(fd)};
+    const struct connection c = {.fd = fd,
+                                 .inode = inode_of(fd),
+                                 .since = g_get_monotonic_time(),
+                                 .network = is_network(fd)};
     forget_closed(s);
-    if (s->tls ? spice_server_add_ssl_client(s->server, fd, 0)
-               : spice_server_add_client(s->server, fd, 0))
+    if (s->connections->len >= CONNECTIONS_MAX ||
+        (s->tls ? spice_server_add_ssl_client(s->server, fd, 0)
+                : spice_server_add_client(s->server, fd, 0))) {
         close(fd);
-    else
-        g_array_append_val(s->connections, c);
+        return;
+    }
+    g_array_append_val(s->connections, c);
+    if (!s->look_id)
+        s->look_id = g_timeout_add_seconds(LOOK_S, look, s);
 }
 
 void spice_server_disconnect(struct spice_server *s, guint64 number)
@@ -293,6 +331,7 @@ void spice_server_stop(struct spice_server *s)
         spice_server_destroy(s->server);
     if (s->input)
         spice_input_free(s->input);
+    g_clear_handle_id(&s->look_id, g_source_remove);
     g_array_unref(s->connections);
     g_free(s);
 }

@@ -37,7 +37,8 @@ struct spice_params {
 };
 
 struct spice_server *spice_server_start(const struct spice_params *p, GError **error);
-/* A client's connection; fd is taken. */
+/* A client's connection; fd is taken. There is a limit; beyond it, and when a greeting takes too
+ * long, it is closed. */
 void spice_server_accept(struct spice_server *s, int fd);
 void spice_server_disconnect(struct spice_server *s, guint64 number);
 void spice_server_set_view_only(struct spice_server *s, gboolean on);

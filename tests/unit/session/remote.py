@@ -155,6 +155,46 @@ def vnc_limits():
         lazy.close()
 
 
+def resident(s):
+    status = dict(l.split(":", 1) for l in open(f"/proc/{s.process.pid}/status").read().splitlines())
+    return int(status["VmRSS"].split()[0])
+
+
+def spice_limits():
+    """Garbage, half a greeting, and 200 connections at once, which do not keep a good client out for long."""
+    port = free_port()
+    with Server("spice", f"tcp:{port}") as s:
+        run("spicy-screenshot", "-h", "127.0.0.1", "-p", str(port), "-o", f"{work}/spice.ppm")
+        before = resident(s)
+        for rubbish in b"\xff" * 5000, b"GET / HTTP/1.1\r\n\r\n", b"REDQ\2\0\0\0\2\0\0\0\xff\xff\xff\xff":
+            with socket.create_connection(("127.0.0.1", port)) as c:
+                try:
+                    c.sendall(rubbish)
+                except OSError:
+                    pass
+        crowd = []
+        for _ in range(200):
+            c = socket.create_connection(("127.0.0.1", port))
+            c.sendall(b"REDQ\2\0\0\0")
+            crowd.append(c)
+
+        def closed(c):
+            try:
+                return c.recv(1, socket.MSG_DONTWAIT) == b""
+            except BlockingIOError:
+                return False
+            except OSError:
+                return True
+        assert until(lambda: sum(map(closed, crowd)) >= 100), "200 connections are held"
+        assert resident(s) < before + (64 << 10), (before, resident(s))
+        assert until(lambda: all(map(closed, crowd)), 2 * PATIENCE), "half a greeting is held for ever"
+        for c in crowd:
+            c.close()
+        s.wait_clients(0)
+        run("spicy-screenshot", "-h", "127.0.0.1", "-p", str(port), "-o", f"{work}/spice.ppm")
+        same_picture(s, f"{work}/spice.ppm")
+
+
 def spice_picture():
     port = free_port()
     with Server("spice", f"tcp:{port}") as s:
@@ -236,7 +276,7 @@ def spice_input():
 
 
 TESTS = [vnc_picture, vnc_snapshot, vnc_input, vnc_view_only, vnc_password, vnc_limits, spice_picture, spice_unix,
-         spice_password, spice_tls, spice_input]
+         spice_password, spice_tls, spice_input, spice_limits]
 signal.alarm(580)
 failed = 0
 try:
