@@ -208,9 +208,6 @@ def private_switch(a, b):
     check("a VLAN parts them", status != 0, text)
     b.ctl("nic", "set", b.name, "net1", "private:lan", "--vlan", "5", "--bandwidth", "2")
     check("the same one joins them", a.do(meets, 120)[0] == 0)
-    b.do("iperf3 -s -D -1; sleep 1")
-    rate = iperf(a, "192.168.77.2", 5201)
-    check("and no faster than is allowed", 0 < rate < 4, rate)
     b.ctl("nic", "set", b.name, "net1", "private:lan", "--cable", "out", "--bandwidth", "0")
     status, text = b.do("i=0; until grep -q 0 /sys/class/net/eth1/carrier || [ $i -ge 100 ]; do sleep 0.2; i=$((i+1)); done; "
                         "grep -q 0 /sys/class/net/eth1/carrier", 60)

@@ -295,8 +295,12 @@ static void a_macvtap_too(void)
     }
     snprintf(path, sizeof path, "/dev/tap%u", if_nametoindex("vm0"));
     int fd = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0) {
-        printf("%s: %s\n", path, strerror(errno)); /* an ordinary user's namespace */
+    struct ifreq r = {0};
+    /* An ordinary user may not open it; of another namespace there may be one of the same name. */
+    if (fd < 0 || ioctl(fd, TUNGETIFF, &r) != 0 || strcmp(r.ifr_name, "vm0") != 0) {
+        printf("%s: %s\n", path, fd < 0 ? strerror(errno) : "somebody else's");
+        if (fd >= 0)
+            close(fd);
         close(wire);
         return;
     }
