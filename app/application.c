@@ -10,6 +10,7 @@
 #include "app/ui/preferences.h"
 #include "app/ui/settings-window.h"
 #include "app/ui/switch-manager.h"
+#include "app/ui/transfer.h"
 #include "app/ui/vm-actions.h"
 #include "app/ui/why-slow.h"
 #include "app/ui/wizard.h"
@@ -195,6 +196,15 @@ static void do_switches(GSimpleAction *action, GVariant *parameter, gpointer dat
             self->library, gtk_application_get_active_window(GTK_APPLICATION(self))));
 }
 
+static void do_import(GSimpleAction *action, GVariant *parameter, gpointer data)
+{
+    VireoApplication *self = data;
+    g_application_activate(data);
+    if (self->library)
+        vireo_ask_import(self->window,
+                         g_str_has_suffix(g_action_get_name(G_ACTION(action)), "folder"));
+}
+
 static void do_disk_tool(GSimpleAction *action, GVariant *parameter, gpointer data)
 {
     GtkWindow *w = find_window(data, VIREO_TYPE_DISK_TOOL, NULL);
@@ -240,6 +250,8 @@ static const GActionEntry entries[] = {
     {"open", do_open, "s"},
     {"settings", do_settings, "s"},
     {"preferences", do_preferences},
+    {"import", do_import},
+    {"import-folder", do_import},
     {"switches", do_switches},
     {"disk-tool", do_disk_tool},
     {"why-slow", do_why_slow},

@@ -5,12 +5,13 @@
 #include <glib/gi18n.h>
 
 #include "app/checkpoints.h"
+#include "app/ui/transfer.h"
 #include "app/ui/vm-actions.h"
 
 enum { MAX_DEPTH = 64, INDENT = 18, PICTURE_WIDTH = 64, PICTURE_HEIGHT = 40 };
 
 typedef struct {
-    char *id, *parent, *name, *kind, *thumbnail;
+    char *id, *parent, *name, *kind, *thumbnail, *problem;
     gint64 created;
     gboolean memory, complete, current, shown;
 } Checkpoint;
@@ -37,6 +38,7 @@ static void free_checkpoint(gpointer data)
     g_free(c->name);
     g_free(c->kind);
     g_free(c->thumbnail);
+    g_free(c->problem);
     g_free(c);
 }
 
@@ -50,6 +52,7 @@ static Checkpoint *read_checkpoint(GVariant *v)
     g_variant_dict_lookup(&d, "name", "s", &c->name);
     g_variant_dict_lookup(&d, "kind", "s", &c->kind);
     g_variant_dict_lookup(&d, "thumbnail", "s", &c->thumbnail);
+    g_variant_dict_lookup(&d, "problem", "s", &c->problem);
     g_variant_dict_lookup(&d, "current", "b", &c->current);
     g_variant_dict_lookup(&d, "created", "x", &c->created);
     g_variant_dict_lookup(&d, "memory", "b", &c->memory);
@@ -79,7 +82,8 @@ static GtkWidget *make_row(const Checkpoint *c, int depth)
     GtkWidget *row = adw_action_row_new();
     g_autoptr(GDateTime) t = g_date_time_new_from_unix_local(c->created / G_USEC_PER_SEC);
     g_autofree char *when = t ? g_date_time_format(t, "%c") : g_strdup("");
-    const char *kind = !c->complete                            ? _("Being made…")
+    const char *kind = c->problem && *c->problem               ? _("Damaged")
+                       : !c->complete                          ? _("Being made…")
                        : g_strcmp0(c->kind, "production") == 0 ? _("Production")
                        : g_strcmp0(c->kind, "automatic") == 0  ? _("Automatic")
                        : c->memory                             ? _("With memory")
@@ -123,7 +127,8 @@ static void update_actions(VireoCheckpointPane *self)
 {
     GtkListBoxRow *row = gtk_list_box_get_selected_row(self->list);
     gboolean on = self->vm && row && g_object_get_data(G_OBJECT(row), "complete");
-    static const char *const names[] = {"apply", "rename", "delete", "delete-subtree"};
+    static const char *const names[] = {"apply",          "rename", "delete",
+                                        "delete-subtree", "export", "try"};
     for (gsize i = 0; i < G_N_ELEMENTS(names); i++)
         g_simple_action_set_enabled(
             G_SIMPLE_ACTION(g_action_map_lookup_action(G_ACTION_MAP(self->actions), names[i])), on);
@@ -287,10 +292,27 @@ void vireo_checkpoint_pane_revert(VireoCheckpointPane *self)
         ask_to_apply(self, c->id, c->name ? c->name : c->id);
 }
 
-static const GActionEntry entries[] = {{"apply", do_apply},
-                                       {"rename", do_rename},
-                                       {"delete", do_delete},
-                                       {"delete-subtree", do_delete_subtree}};
+static void do_export(GSimpleAction *action, GVariant *parameter, gpointer data)
+{
+    VireoCheckpointPane *self = data;
+    GObject *row = selected(self);
+    if (row)
+        vireo_ask_export(GTK_WINDOW(gtk_widget_get_root(data)), self->vm,
+                         g_object_get_data(row, "id"));
+}
+
+static void do_try(GSimpleAction *action, GVariant *parameter, gpointer data)
+{
+    VireoCheckpointPane *self = data;
+    GObject *row = selected(self);
+    if (row)
+        vireo_try_checkpoint(GTK_WINDOW(gtk_widget_get_root(data)), self->vm,
+                             g_object_get_data(row, "id"));
+}
+
+static const GActionEntry entries[] = {
+    {"apply", do_apply},   {"export", do_export}, {"try", do_try},
+    {"rename", do_rename}, {"delete", do_delete}, {"delete-subtree", do_delete_subtree}};
 
 /* ---- the widget ---- */
 

@@ -23,6 +23,7 @@ static void add_filters(GtkFileChooser *chooser, VireoFileKind kind)
 {
     static const char *const iso[] = {"iso", NULL};
     static const char *const disk[] = {"vhdx", "vhd", "avhdx", "avhd", "img", "raw", NULL};
+    static const char *const machine[] = {"vireo", NULL};
     static const char *const png[] = {"png", NULL};
     if (kind == VIREO_FILE_ISO)
         add_filter(chooser, _("Disc images"), iso);
@@ -30,7 +31,9 @@ static void add_filters(GtkFileChooser *chooser, VireoFileKind kind)
         add_filter(chooser, _("Disk images"), disk);
     else if (kind == VIREO_FILE_PNG)
         add_filter(chooser, _("PNG images"), png);
-    if (kind != VIREO_FILE_ISO && kind != VIREO_FILE_DISK)
+    else if (kind == VIREO_FILE_MACHINE)
+        add_filter(chooser, _("Exported machines"), machine);
+    if (kind != VIREO_FILE_ISO && kind != VIREO_FILE_DISK && kind != VIREO_FILE_MACHINE)
         return;
     GtkFileFilter *all = gtk_file_filter_new();
     gtk_file_filter_set_name(all, _("All files"));

@@ -11,6 +11,7 @@ typedef enum {
     VIREO_FILE_PNG,
     VIREO_FILE_KERNEL,
     VIREO_FILE_FOLDER,
+    VIREO_FILE_MACHINE, /* an exported one */
 } VireoFileKind;
 
 typedef void (*VireoFileChosen)(const char *path, gpointer data);

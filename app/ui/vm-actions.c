@@ -8,6 +8,7 @@
 #include "app/checkpoints.h"
 #include "app/error.h"
 #include "app/ui/names.h"
+#include "app/ui/transfer.h"
 
 typedef struct {
     GtkWidget *widget; /* the widget owns this, through the group */
@@ -165,6 +166,16 @@ static void do_settings(Context *c)
                                     window_of(c->widget));
 }
 
+static void do_export(Context *c)
+{
+    vireo_ask_export(window_of(c->widget), c->vm, NULL);
+}
+
+static void do_move(Context *c)
+{
+    vireo_ask_move(window_of(c->widget), c->vm);
+}
+
 static void delete_machine(VireoVm *vm)
 {
     err e = ERR_INIT;
@@ -209,6 +220,8 @@ static const struct {
     {"checkpoint", do_checkpoint, OFF | RUNNING | PAUSED},
     {"nmi", do_nmi, RUNNING},
     {"settings", do_settings, OFF | RUNNING | PAUSED | BUSY},
+    {"export", do_export, OFF},
+    {"move", do_move, OFF},
     {"delete", do_delete, OFF | DAMAGED},
 };
 

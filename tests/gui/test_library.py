@@ -2,6 +2,8 @@
 """From an empty account through the wizard to a running machine, with the keyboard and by widgets."""
 import json
 import os
+import subprocess
+import time
 
 import ui
 import vireo
@@ -74,6 +76,42 @@ def switches(vm):
     ui.gone(title, "frame")
 
 
+def choose_file(title, path):
+    """In GTK's own dialog for files, by keyboard."""
+    wid = ui.focus(title)
+    for _ in range(5):
+        ui.xdo("key", "ctrl+a")
+        ui.xdo("type", "--delay", "20", path)
+        ui.xdo("key", "Return")
+        for _ in range(50):
+            if subprocess.run(["xdotool", "getwindowname", wid], capture_output=True).returncode:
+                return
+            time.sleep(0.2)
+        ui.focus(title)
+    raise ui.NotThere(f"“{title}” to take {path}")
+
+
+def goes_and_comes():
+    """A machine is exported from its row's menu, and imported as another one."""
+    vireo.ctl("create", "Traveller", "machine.notes=far away")
+    ui.need("Traveller", "list item")
+    ui.click(ui.need("Actions for Traveller"), "Virtual Machines")
+    ui.need("Export…", "menu item")
+    ui.xdo("key", "x")  # its mnemonic
+    path = vireo.DIR + "/out.vireo"
+    choose_file("Export Machine", path)
+    ui.wait(lambda: os.path.exists(path), "the exported file", 60)
+    ui.gone("Exporting “Traveller”", "label")
+    vireo.ctl("delete", "Traveller", "--yes")
+    ui.gone("Traveller", "list item")
+    vireo.action("import")
+    choose_file("Import Machine", path)
+    ui.need("Traveller", "list item")
+    vireo.notified("“Traveller” was imported")
+    assert vireo.ctl("show", "Traveller", "machine.notes") == "far away"
+    vireo.ctl("delete", "Traveller", "--yes")
+
+
 def search_finds():
     ui.focus("Virtual Machines")
     ui.xdo("key", "ctrl+f")
@@ -93,6 +131,7 @@ list_follows_the_store(first)
 vireo.shot("list")
 search_finds()
 switches(first)
+goes_and_comes()
 vireo.stop(app)
 assert vireo.alive(vireo.worker_pid(first)), "the machine ended with the application"
 assert os.path.exists(vireo.STORE)

@@ -55,6 +55,12 @@ def three_run_on():
     return app, vms
 
 
+def crash_is_told(vms):
+    """A machine's end, while nobody has its window open."""
+    os.kill(vireo.worker_pid(vms[2]), signal.SIGKILL)
+    vireo.notified("“Number 3” ended unexpectedly")
+
+
 def stale_socket():
     vm = vireo.ctl("create", "Stale")
     folder = os.environ["XDG_RUNTIME_DIR"] + "/vireo/" + vm
@@ -139,6 +145,7 @@ def units():
 
 
 app, vms = three_run_on()
+crash_is_told(vms)
 stale_socket()
 search()
 desktop_opens_image()

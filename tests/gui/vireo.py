@@ -73,6 +73,13 @@ def alive(pid):
         return False
 
 
+def notified(title, seconds=40):
+    """Waits for the desktop's notification of that title."""
+    def look():
+        return [n for n in open(DIR + "/notifications").read().split("\n") if n.split("|")[0] == title]
+    return ui.wait(look, f"the notification “{title}”", seconds)
+
+
 def machines():
     return sorted(os.path.basename(os.path.dirname(p)) for p in glob.glob(STORE + "/*/machine.ini"))
 
