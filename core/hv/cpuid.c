@@ -45,8 +45,10 @@ static void put_vendor(struct table *t, uint32_t leaf, uint32_t max, const char 
 #define BASE_1_ECX                                                                        \
     (1u << 0 | 1u << 1 | 1u << 9 | 1u << 13 | 1u << 19 | 1u << 20 | 1u << 21 | 1u << 23 | \
      1u << 25 | 1u << 30 | 1u << 31)
-/* 7.EBX: SMEP ERMS SMAP */
-#define BASE_7_EBX (1u << 7 | 1u << 9 | 1u << 20)
+/* 7.EBX: SMEP ERMS SMAP; and two that are no features but warnings, true of all hosts that we may
+ * run on: the x87 data pointer is only good after an exception (6), code and data segments are not
+ * kept (13) */
+#define BASE_7_EBX (1u << 6 | 1u << 7 | 1u << 9 | 1u << 13 | 1u << 20)
 /* 0x80000001: SYSCALL NX RDTSCP LM; LAHF PREFETCHW */
 #define BASE_EXT_EDX (1u << 11 | 1u << 20 | 1u << 27 | 1u << 29)
 #define BASE_EXT_ECX (1u << 0 | 1u << 8)

@@ -385,10 +385,24 @@ static void tasks(void)
     __asm__ volatile("clts");
 }
 
+/* Where the processor says that it keeps no code and data segments of x87 instructions, they are 0.
+ */
+static void x87_segments(void)
+{
+    uint32_t eax = 7, ebx, ecx = 0, edx, env[7], operand = 1;
+    __asm__ volatile("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
+    __asm__ volatile("fninit; fildl %1; fnstenv %0; fninit" : "=m"(env) : "m"(operand) : "memory");
+    if (!(ebx >> 13 & 1))
+        return;
+    CHECK_EQ(env[4] & 0xffff, 0);
+    CHECK_EQ(env[6] & 0xffff, 0);
+}
+
 void test_main(void)
 {
     WRITE_CR(4, READ_CR(4) | 0x600);
     __asm__ volatile("fninit");
+    x87_segments();
     make_descriptors();
     limits();
     types();

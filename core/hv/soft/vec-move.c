@@ -261,9 +261,9 @@ static void op_fxsave(struct soft_vp *vp, const struct insn *i)
     fx.reserved0 = 0;
     fx.mxcsr_mask = MXCSR_LEGAL;
     fx.fop &= 0x7ff;
-    if (vp->code != SOFT_MODE64 || !is_wide(i)) { /* 32-bit pointers with selectors */
-        fx.fip &= 0xffffffffffff;
-        fx.fdp &= 0xffffffffffff;
+    if (vp->code != SOFT_MODE64 || !is_wide(i)) { /* 32-bit pointers; segments are not kept */
+        fx.fip = (uint32_t)fx.fip;
+        fx.fdp = (uint32_t)fx.fdp;
     }
     soft_probe_write(vp, i, lin, 512);
     soft_write(vp, i, lin, &fx, fx_bytes(vp));

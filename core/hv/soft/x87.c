@@ -70,11 +70,10 @@ static void note(struct soft_vp *vp, const struct insn *i, unsigned op, uint64_t
     fx->fop = (uint16_t)(op << 8 | i->modrm);
 }
 
-static uint64_t pointer(const struct soft_vp *vp, uint64_t offset, enum hv_seg seg)
+/* Segments are not kept, as CPUID.7.EBX[13] says. */
+static uint64_t pointer(const struct soft_vp *vp, uint64_t offset)
 {
-    if (vp->code == SOFT_MODE64)
-        return offset;
-    return (uint32_t)offset | (uint64_t)vp->seg[seg].selector << 32;
+    return vp->code == SOFT_MODE64 ? offset : (uint32_t)offset;
 }
 
 static uint64_t data_pointer(const struct soft_vp *vp, const struct insn *i)
@@ -82,7 +81,7 @@ static uint64_t data_pointer(const struct soft_vp *vp, const struct insn *i)
     uint64_t offset = soft_offset(vp, i);
     if (i->ea & INSN_EA16)
         offset &= 0xffff;
-    return pointer(vp, offset, i->seg);
+    return pointer(vp, offset);
 }
 
 /* Undocumented aliases that every processor has run as their namesakes: DC D0 FCOM, DC D8 FCOMP, DD
@@ -102,7 +101,7 @@ static const uint8_t *reg_thunk(unsigned op, uint8_t modrm)
 
 static void reg_form(struct soft_vp *vp, const struct insn *i, unsigned op)
 {
-    uint64_t fip = pointer(vp, soft_insn_rip(vp, i), HV_CS), fdp = vp->fx.fdp;
+    uint64_t fip = pointer(vp, soft_insn_rip(vp, i)), fdp = vp->fx.fdp;
     uint16_t status = run(&vp->fx, reg_thunk(op, i->modrm), NULL, vp->status);
     note(vp, i, op, fip, fdp);
     if ((op == 3 || op == 7) && (i->modrm & 63) >= 0x28 && (i->modrm & 63) < 0x38)
@@ -133,7 +132,7 @@ static void mem_form(struct soft_vp *vp, const struct insn *i, unsigned op)
         soft_probe_write(vp, i, lin, size);
     else
         soft_read(vp, i, lin, buf, size);
-    uint64_t fip = pointer(vp, soft_insn_rip(vp, i), HV_CS), fdp = data_pointer(vp, i);
+    uint64_t fip = pointer(vp, soft_insn_rip(vp, i)), fdp = data_pointer(vp, i);
     run(&vp->fx, x87_mem_thunks[op][reg], buf, 0);
     note(vp, i, op, fip, fdp);
     /* An unmasked invalid operation, overflow or underflow leaves the destination alone. */
@@ -255,24 +254,19 @@ static unsigned put_env(const struct soft_vp *vp, bool wide, uint8_t *b)
     bool prot = soft_protected(vp);
     uint16_t tags = full_tags(fx), fop = fx->fop & 0x7ff;
     uint32_t fip = (uint32_t)fx->fip, fdp = (uint32_t)fx->fdp;
-    uint16_t fcs = (uint16_t)(fx->fip >> 32), fds = (uint16_t)(fx->fdp >> 32);
-    if (!prot) { /* linear addresses */
-        fip += (uint32_t)fcs << 4;
-        fdp += (uint32_t)fds << 4;
-    }
     if (wide) {
         uint32_t e[7] = {0xffff0000u | fx->fcw, 0xffff0000u | fx->fsw, 0xffff0000u | tags};
         e[3] = prot ? fip : fip & 0xffff;
-        e[4] = prot ? fcs | (uint32_t)fop << 16 : (fip >> 16) << 12 | fop;
+        e[4] = prot ? (uint32_t)fop << 16 : (fip >> 16) << 12 | fop;
         e[5] = prot ? fdp : fdp & 0xffff;
-        e[6] = prot ? 0xffff0000u | fds : (fdp >> 16) << 12;
+        e[6] = prot ? 0xffff0000u : (fdp >> 16) << 12;
         memcpy(b, e, sizeof(e));
         return sizeof(e);
     }
     uint16_t e[7] = {fx->fcw, fx->fsw, tags, (uint16_t)fip};
-    e[4] = prot ? fcs : (uint16_t)((fip >> 16 & 15) << 12 | fop);
+    e[4] = prot ? 0 : (uint16_t)((fip >> 16 & 15) << 12 | fop);
     e[5] = (uint16_t)fdp;
-    e[6] = prot ? fds : (uint16_t)((fdp >> 16 & 15) << 12);
+    e[6] = prot ? 0 : (uint16_t)((fdp >> 16 & 15) << 12);
     memcpy(b, e, sizeof(e));
     return sizeof(e);
 }
@@ -315,8 +309,8 @@ static void get_env(struct soft_vp *vp, bool wide, const uint8_t *b)
         if ((e[2] >> (2 * r) & 3) != 3)
             fx->ftw |= (uint8_t)(1u << r);
     if (prot) {
-        fx->fip = e[3] | (uint64_t)(e[4] & 0xffff) << 32;
-        fx->fdp = e[5] | (uint64_t)(e[6] & 0xffff) << 32;
+        fx->fip = e[3];
+        fx->fdp = e[5];
         fx->fop = wide ? e[4] >> 16 & 0x7ff : 0;
     } else {
         uint32_t high = wide ? 0x0ffff000u : 0xf000u;
