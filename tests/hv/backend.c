@@ -27,8 +27,9 @@ GUEST(guest_stimer)
 GUEST(guest_stimer_isr)
 GUEST(guest_level)
 GUEST(guest_level_isr)
-GUEST(guest_extint) GUEST(guest_extint_isr) GUEST(guest_count) GUEST(guest_smp) GUEST(guest_smp_ap)
-    GUEST(guest_crash) GUEST(guest_triple)
+GUEST(guest_extint)
+GUEST(guest_extint_isr) GUEST(guest_busy) GUEST(guest_busy_isr) GUEST(guest_count) GUEST(guest_smp)
+    GUEST(guest_smp_ap) GUEST(guest_crash) GUEST(guest_triple)
 #define BYTES(name) name, (size_t)(name##_end - name)
 
         static enum hv_accel accel;
@@ -46,6 +47,7 @@ struct machine {
     uint32_t event_id;
     uint64_t mmio_offset, mmio_value;
     unsigned eois, acks;
+    bool acks_slowly, acks_all;
     uint8_t eoi_vector;
     unsigned ended;
     struct hv_end_report crash, end;
@@ -119,7 +121,13 @@ static int on_pic_ack(void *ctx)
 {
     struct machine *m = ctx;
     hv_partition_extint(m->p, false);
-    return m->acks++ == 0 ? 0x30 : -1;
+    pthread_mutex_lock(&m->lock);
+    bool first = m->acks++ == 0;
+    pthread_cond_broadcast(&m->changed);
+    pthread_mutex_unlock(&m->lock);
+    if (first && m->acks_slowly)
+        usleep(50000); /* so that a pause comes between the vector and the guest */
+    return first || m->acks_all ? 0x30 : -1;
 }
 static const struct hv_partition_ops ops = {.post_message = on_message,
                                             .signal_event = on_event,
@@ -234,6 +242,10 @@ static bool has_reports(struct machine *m, unsigned n)
 static bool has_eois(struct machine *m, unsigned n)
 {
     return m->eois >= n;
+}
+static bool has_acks(struct machine *m, unsigned n)
+{
+    return m->acks >= n;
 }
 static bool has_ended(struct machine *m, unsigned n)
 {
@@ -394,6 +406,52 @@ static void the_pic_reaches_the_processor(void)
     stop(&m);
 }
 
+/* Another machine, with the same memory, takes what a paused one was. */
+static void move(struct machine *from, struct machine *to, const uint8_t *code, size_t len)
+{
+    err e = ERR_INIT;
+    struct state_writer *w = state_writer_new();
+    CHECK(hv_partition_save(from->p, w, NULL));
+    struct state_reader r;
+    r.data = state_writer_data(w, &r.len, &e);
+    start(to, code, len, 1);
+    uint8_t *copy = malloc(RAM);
+    CHECK(hv_memory_read(hv_partition_memory(from->p), 0, copy, RAM));
+    CHECK(hv_memory_write(hv_partition_memory(to->p), 0, copy, RAM));
+    CHECK(hv_partition_restore(to->p, &r, &e));
+    CHECK_STR(e.text, "");
+    state_writer_free(w);
+    free(copy);
+}
+
+/* The processor has been given the PIC's vector, and the guest has not run since: it comes once,
+ * there or here. */
+static void a_vector_that_is_held_is_saved(void)
+{
+    for (unsigned i = 0; i < 4; i++) {
+        struct machine m, m2;
+        start(&m, BYTES(guest_busy), 1);
+        put_isr(&m, 0x30, BYTES(guest_busy_isr));
+        m.acks_slowly = true;
+        hv_partition_resume(m.p);
+        CHECK(wait_until(&m, has_reports, 1));
+        hv_partition_extint(m.p, true);
+        CHECK(wait_until(&m, has_acks, 1));
+        hv_partition_pause(m.p);
+        unsigned before = m.reports - 1;
+        move(&m, &m2, BYTES(guest_busy));
+        m2.acks_all = true;
+        hv_partition_resume(m2.p);
+        CHECK(wait_until(&m2, has_reports, 1 - before));
+        hv_partition_extint(m2.p, true);
+        CHECK(wait_until(&m2, has_reports, 2 - before));
+        CHECK_EQ(m2.report[1 - before], 2);
+        CHECK_EQ(m2.acks, 1);
+        stop(&m2);
+        hv_partition_free(m.p);
+    }
+}
+
 static void pauses_saves_and_restores(void)
 {
     struct machine m, m2;
@@ -413,14 +471,7 @@ static void pauses_saves_and_restores(void)
     err e = ERR_INIT;
     const uint8_t *bytes = state_writer_data(w, &len, &e);
     CHECK(bytes);
-    /* Another machine with the same memory goes on from there. */
-    start(&m2, BYTES(guest_count), 1);
-    uint8_t *copy = malloc(RAM);
-    CHECK(hv_memory_read(mem, 0, copy, RAM));
-    CHECK(hv_memory_write(hv_partition_memory(m2.p), 0, copy, RAM));
-    struct state_reader r = {.data = bytes, .len = len};
-    CHECK(hv_partition_restore(m2.p, &r, &e));
-    CHECK_STR(e.text, "");
+    move(&m, &m2, BYTES(guest_count));
     CHECK(hv_partition_reference_time(m2.p) >= ref);
     hv_partition_resume(m2.p);
     CHECK(wait_until(&m2, has_reports, 1));
@@ -430,7 +481,6 @@ static void pauses_saves_and_restores(void)
     hv_partition_reset(m.p);
     CHECK_EQ(hv_partition_reference_time(m.p) > 0, 1);
     state_writer_free(w);
-    free(copy);
     hv_partition_free(m.p);
 }
 
@@ -486,6 +536,7 @@ static const struct check_test tests[] = {
     CHECK_TEST(synthetic_timers_fire_on_time),
     CHECK_TEST(level_interrupts_report_their_end),
     CHECK_TEST(the_pic_reaches_the_processor),
+    CHECK_TEST(a_vector_that_is_held_is_saved),
     CHECK_TEST(pauses_saves_and_restores),
     CHECK_TEST(pausing_is_quick_and_repeatable),
     CHECK_TEST(processors_start_each_other),

@@ -231,6 +231,26 @@ GUEST(guest_extint_isr):
         iretq
 END(guest_extint_isr)
 
+/* Runs with interrupts on, for ever; the handler counts at 0x8020 and says how many came. */
+GUEST(guest_busy):
+        movl    $0xfee00000, %edi
+        movl    $0x1ff, 0xf0(%rdi)
+        movl    $0x700, 0x350(%rdi)
+        movl    $0, 0x8020
+        movl    $0x600d, %ecx
+        REPORT(%ecx)
+        sti
+15:     pause
+        jmp     15b
+END(guest_busy)
+
+GUEST(guest_busy_isr):
+        incl    0x8020
+        movl    0x8020, %ecx
+        REPORT(%ecx)
+        iretq
+END(guest_busy_isr)
+
 /* Counts in R14 and says so now and then, for ever: for pause, save and restore. */
 GUEST(guest_count):
         xorl    %r14d, %r14d
