@@ -80,6 +80,16 @@ static struct client *try_connect(const char *id, GError **error)
     return bus ? adopt(bus, error) : NULL;
 }
 
+void client_forget(const char *id)
+{
+    g_autofree char *folder = g_build_filename(runtime_dir(), "vireo", id, NULL);
+    g_autofree char *bus = g_build_filename(folder, "bus", NULL);
+    g_autofree char *lock = g_build_filename(folder, "lock", NULL);
+    unlink(bus);
+    unlink(lock);
+    rmdir(folder);
+}
+
 /* A machine of no store (vireoctl run), by the name that its worker has. */
 static bool find_running(const char *name, char id[GUID_STR_LEN + 1])
 {

@@ -80,6 +80,7 @@ struct run {
     gboolean escape; /* Ctrl-A was typed */
     gboolean tty, gone, quit, started;
     int signal_fd, signal;
+    char id[GUID_STR_LEN + 1]; /* the worker's, once there is one */
     struct shot shots[CLI_LIST];
 };
 
@@ -367,7 +368,6 @@ static void choose_runtime(void)
 static bool start(struct run *r, const struct run_options *o, err *e)
 {
     int pair[2];
-    char id[GUID_STR_LEN + 1];
     g_autoptr(GVariant) extra = NULL;
     AUTO(vm_config) c = run_config(o, e);
     GVariant *more = c ? run_extra(o, e) : NULL;
@@ -380,8 +380,8 @@ static bool start(struct run *r, const struct run_options *o, err *e)
     AUTO(fd) theirs = pair[1];
     fcntl(r->port, F_SETFL, O_NONBLOCK);
     choose_runtime();
-    guid_format(&c->id, id);
-    r->client = client_launch(id, NULL, !g_getenv("VIREO_DEBUG"));
+    guid_format(&c->id, r->id);
+    r->client = client_launch(r->id, NULL, !g_getenv("VIREO_DEBUG"));
     if (!r->client)
         return false;
     g_signal_connect(r->client->machine, "g-properties-changed", G_CALLBACK(on_changed), r);
@@ -460,6 +460,8 @@ static int run(const struct run_options *o)
     if (e.text[0])
         fprintf(stderr, "vireoctl: %s\n", e.text);
     client_close(r->client);
+    if (r->id[0])
+        client_forget(r->id);
     auto_close(r->signal_fd);
     auto_close(r->out_fd);
     auto_close(r->port);

@@ -110,6 +110,28 @@ static void mov_ss(void)
     CHECK_EQ(hit_rip[0], (uint64_t)(uintptr_t)after_mov_ss); /* none between MOV SS and NOP */
 }
 
+SNIPPET(mov_ss_break, "mov %ss, %ecx\nmov %ecx, %ss\n.globl shaded_1\nshaded_1: nop");
+SNIPPET(sti_break, "cli; sti\n.globl shaded_2\nshaded_2: nop; cli");
+extern char shaded_1[], shaded_2[];
+
+/* MOV SS holds instruction breakpoints off on Intel's processors alone; STI nowhere. */
+static void breakpoints_in_shadows(void)
+{
+    uint32_t r[4];
+    cpuid(0, 0, r);
+    bool amd = r[1] == 0x68747541; /* "Auth" */
+    start();
+    WRITE_DR(0, (uint64_t)(uintptr_t)shaded_1);
+    WRITE_DR(1, (uint64_t)(uintptr_t)shaded_2);
+    WRITE_DR(7, 0x400 | 1 | 1 << 2);
+    mov_ss_break(NULL);
+    CHECK_EQ(hits, amd ? 1 : 0);
+    start();
+    sti_break(NULL);
+    CHECK_EQ(hits, 1);
+    WRITE_DR(7, 0x400);
+}
+
 SNIPPET(touch_dr7, "mov %dr7, %rax");
 
 static void general_detect(void)
@@ -148,6 +170,7 @@ void test_main(void)
     data_breakpoints();
     single_steps();
     mov_ss();
+    breakpoints_in_shadows();
     general_detect();
     registers();
 }

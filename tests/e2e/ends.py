@@ -14,6 +14,9 @@ import time
 vireoctl = sys.argv[1]
 problems = []
 folder = tempfile.TemporaryDirectory()
+runtime = os.path.join(folder.name, "runtime")
+os.mkdir(runtime, 0o700)
+os.environ["XDG_RUNTIME_DIR"] = runtime
 
 
 def check(condition, text):
@@ -120,11 +123,16 @@ wrong("memory that the kernel does not fit into", "--memory", "16M", "--kernel",
 wrong("a truncated kernel", "--kernel", path("cut", bytes(header)), says="cut short")
 
 # ---- signals and what is left behind ----
+talks = path("talks", multiboot(b"\x66\xba\xf8\x03\xb0R\xee" + HALT))
 for sig in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-    p = subprocess.Popen([vireoctl, "run", "--accel", "soft", "--multiboot", small], stdin=subprocess.DEVNULL)
-    time.sleep(0.5)
+    p = subprocess.Popen([vireoctl, "run", "--accel", "soft", "--multiboot", talks], stdin=subprocess.DEVNULL,
+                         stdout=subprocess.PIPE)
+    check(p.stdout.read(1) == b"R", "the guest says nothing")
     p.send_signal(sig)
     check(p.wait(timeout=30) == 128 + sig, f"{sig.name}: exit status {p.returncode}")
+
+left = set(os.listdir(os.path.join(runtime, "vireo")))
+check(left <= {"switch"}, f"left in the runtime folder: {left}")
 
 for problem in problems:
     print("FAILED:", problem)

@@ -152,7 +152,7 @@ static void step(struct soft_vp *vp)
 {
     bool trace = vp->eflags & FL_TF;
     uint8_t shadow = vp->shadow;
-    if (!shadow)
+    if (shadow != 2 || vp->soft->amd) /* MOV SS holds instruction breakpoints off on Intel's */
         code_breakpoints(vp);
     struct block *b = soft_block(vp);
     bool resume = vp->eflags & FL_RF;
