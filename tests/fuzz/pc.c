@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Port, configuration and memory accesses of a guest, keys, and saved states, against generation
- * 1's devices: PCI board, VGA, keyboard controller, IDE with a disk and a DVD drive. Input:
+ * 1's devices: PCI board, VGA, keyboard controller, IDE with a disk and a DVD drive, Tulip. Input:
  * operations of 8 bytes { u8 what, u8 place, u16 offset, u32 value }, then, after a byte 0xff, a
  * saved state.
  */
@@ -14,11 +14,13 @@
 #include "core/chipset/ide.h"
 #include "core/chipset/layout.h"
 #include "core/chipset/piix4.h"
+#include "core/chipset/tulip.h"
 #include "core/chipset/vga.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { DEVICES = 4, OP = 8, DISK_SIZE = 1 << 20, TURNS = 64 };
+enum { TULIP_PORTS = 0xc100 };
+enum { DEVICES = 5, OP = 8, DISK_SIZE = 1 << 20, TURNS = 64 };
 #define RAM MIB(1)
 
 struct board {
@@ -91,6 +93,15 @@ static void make(struct board *b)
     b->dvd = scsi_lun_new(&(struct scsi_lun_params){.kind = SCSI_DVD, .disk = b->medium}, NULL);
     ide_attach_disk(ide, 0, b->disk, "FUZZ");
     ide_attach_dvd(ide, 1, b->dvd);
+    struct tulip *tulip = tulip_new(
+        &(struct tulip_params){
+            .env = env,
+            .bus = bus,
+            .memory = b->memory,
+            .port = net_port_new(&(struct net_port_params){.loop = env->loop, .mac = {2}}, NULL),
+            .slot = LAYOUT_PCI_TULIP},
+        NULL);
+    b->dev[4] = tulip_device(tulip);
     b->dev[0] = piix4_device(board);
     b->dev[1] = vga_device(vga);
     b->dev[2] = i8042_device(keys);
@@ -105,8 +116,12 @@ static void turn(struct board *b)
 
 static void config(struct board *b, const uint8_t *op, bool write)
 {
-    static const uint8_t functions[] = {0, LAYOUT_PCI_ISA << 3, LAYOUT_PCI_ISA << 3 | 1,
-                                        LAYOUT_PCI_ISA << 3 | 3, LAYOUT_PCI_VGA << 3};
+    static const uint8_t functions[] = {0,
+                                        LAYOUT_PCI_ISA << 3,
+                                        LAYOUT_PCI_ISA << 3 | 1,
+                                        LAYOUT_PCI_ISA << 3 | 3,
+                                        LAYOUT_PCI_VGA << 3,
+                                        LAYOUT_PCI_TULIP << 3};
     uint32_t at =
         0x80000000u | (uint32_t)functions[op[1] % ARRAY_LEN(functions)] << 8 | (op[2] & 0xfcu);
     hv_io_write(b->env.io, HV_IO_PORT, 0xcf8, 4, at);
@@ -119,11 +134,13 @@ static void config(struct board *b, const uint8_t *op, bool write)
 
 static void operate(struct board *b, const uint8_t *op)
 {
-    static const uint16_t bases[] = {0x1f0, 0x1f0, 0x1f7, 0x3f6, 0x170, 0x376, 0xc000,
-                                     0x3c0, 0x3c4, 0x3ce, 0x3d4, 0x1ce, 0x60,  0x64};
+    static const uint16_t bases[] = {0x1f0, 0x1f0, 0x1f7, 0x3f6, 0x170, 0x376, 0xc000,     0x3c0,
+                                     0x3c4, 0x3ce, 0x3d4, 0x1ce, 0x60,  0x64,  TULIP_PORTS};
     uint32_t v = get_le32(op + 4);
-    uint16_t port = (uint16_t)(bases[op[1] % ARRAY_LEN(bases)] + op[2] % 16);
-    unsigned size = 1u << op[3] % 3;
+    uint16_t base = bases[op[1] % ARRAY_LEN(bases)];
+    bool tulip = base == TULIP_PORTS; /* has its registers every 8 bytes */
+    uint16_t port = (uint16_t)(base + op[2] % 16 * (tulip ? 8 : 1));
+    unsigned size = tulip ? 4 : 1u << op[3] % 3;
     uint64_t window = LAYOUT_VGA_MEMORY + (get_le16(op + 2) * 2u | (op[1] & 1u));
     switch (op[0] % 10) {
     case 0:
@@ -202,6 +219,10 @@ static struct board *the_board(void)
     b.now = 1;
     for (unsigned i = 0; i < DEVICES; i++)
         b.dev[i].ops->reset(b.dev[i].self);
+    static const uint8_t bar[OP] = {4, 5, 0x10, 8, TULIP_PORTS & 0xff, TULIP_PORTS >> 8, 0, 0};
+    static const uint8_t on[OP] = {4, 5, 0x04, 8, 5, 0, 0, 0};
+    config(&b, bar, true);
+    config(&b, on, true);
     return &b;
 }
 
