@@ -101,6 +101,7 @@ static void adapter_rows(struct worker *w, GVariantBuilder *b)
         put_u64(b, "version", list[i].version);
         put_u64(b, "queues", list[i].queues);
         put_u64(b, "mtu", list[i].mtu);
+        g_variant_builder_add(b, "{sv}", "legacy", g_variant_new_boolean(list[i].legacy));
         put_u64(b, "frames-out", list[i].stats.tx_frames);
         put_u64(b, "bytes-out", list[i].stats.tx_bytes);
         put_u64(b, "dropped-out", list[i].stats.tx_dropped);
