@@ -63,12 +63,28 @@ bool vm_read_bios(struct vm *v, struct vm_firmware *out, err *e)
     return read_firmware(v, VM_FIRMWARE_BIOS, &out->bios, &out->len, e);
 }
 
+/* The VGA BIOS asks a function where its linear framebuffer is only if it has the ids of the ROM's
+ * own header: they become those of our VGA. */
+static void adopt_ids(uint8_t *rom, size_t len)
+{
+    enum { CHECKSUM = 6, HEADER = 0x18, HEADER_LEN = 24, IDS = 4 };
+    static const uint8_t ids[4] = {0x14, 0x14, 0x53, 0x53};
+    size_t at = len > HEADER + 2 ? get_le16(rom + HEADER) : len;
+    if (at + HEADER_LEN > len || memcmp(rom + at, "PCIR", 4) != 0)
+        return;
+    for (unsigned i = 0; i < sizeof ids; i++) {
+        rom[CHECKSUM] = (uint8_t)(rom[CHECKSUM] + rom[at + IDS + i] - ids[i]);
+        rom[at + IDS + i] = ids[i];
+    }
+}
+
 static bool add_vga_bios(struct vm *v, err *e)
 {
     uint8_t *data;
     size_t len;
     if (!read_firmware(v, VM_FIRMWARE_VGA, &data, &len, e))
         return false;
+    adopt_ids(data, len);
     bool ok = fwcfg_set_file(machine_fwcfg(v->machine), "pci1414,5353.rom", data, len, e);
     free(data);
     return ok;

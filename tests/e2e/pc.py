@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A machine of generation 1 in the store, as a person has it: saved and resumed in SeaBIOS, in GRUB's menu and in the
 running system; after Hyper-V's drivers are up nothing goes through the emulated disks and adapter, without them all
-does; discs are changed; iperf3 through the legacy adapter; a boot from the network.
+does; discs are changed; iperf3 through the legacy adapter; a boot from the network; unreal mode, VBE, VGA modes and keyboard from real mode.
 
-    pc.py --vireoctl V --worker W --guests DIR [--case hyperv|emulated|network]...
+    pc.py --vireoctl V --worker W --guests DIR [--case hyperv|emulated|network|realmode]...
 """
-import argparse, os, shutil, subprocess, sys, tempfile, time
+import argparse, os, shutil, struct, subprocess, sys, tempfile, time, zlib
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 GUESTS = os.path.join(HERE, "..", "guests")
@@ -176,13 +176,13 @@ start 10.9.0.50
 end 10.9.0.60
 interface eth0
 siaddr 10.9.0.1
-boot_file boot.ipxe
+boot_file http://10.9.0.1/boot.ipxe
 opt subnet 255.255.255.0
 lease_file /tmp/leases
 END
 : >/tmp/leases
 udhcpd -f /tmp/conf &
-udpsvd -E 0 69 tftpd /tftp &
+httpd -p 80 -h /www
 echo SERVER-READY
 sleep 100000
 """
@@ -195,10 +195,10 @@ def run_network(o):
     with open(script, "w") as f:
         f.write(SERVER)
     with open(boot, "w") as f:
-        f.write("#!ipxe\nkernel tftp://10.9.0.1/vmlinuz console=ttyS0 do=poweroff\ninitrd tftp://10.9.0.1/initrd\nboot\n")
+        f.write("#!ipxe\nkernel http://10.9.0.1/vmlinuz console=ttyS0 do=poweroff\ninitrd http://10.9.0.1/initrd\nboot\n")
     subprocess.run([f"{GUESTS}/mkinitrd", "--guests", o.guests, "--out", initrd, "--kernel", "cloud", "--modules",
-                    "hv_vmbus hv_netvsc af_packet", "--script", script, "--file", f"{boot}=tftp/boot.ipxe", "--file",
-                    f"{kernel}=tftp/vmlinuz", "--file", f"{o.guests}/initrd-amd64.cpio.gz=tftp/initrd"], check=True)
+                    "hv_vmbus hv_netvsc af_packet", "--script", script, "--file", f"{boot}=www/boot.ipxe", "--file",
+                    f"{kernel}=www/vmlinuz", "--file", f"{o.guests}/initrd-amd64.cpio.gz=www/initrd"], check=True)
     server = Pc.__new__(Pc)
     server.o, server.name, server.serial, server.text = o, "server", None, ""
     server.ctl("create", "server", "--memory", "320M", "--kernel", kernel, "--initrd", initrd, "--append",
@@ -213,7 +213,66 @@ def run_network(o):
     server.ctl("turn-off", server.name)
 
 
-CASES = {"hyperv": run_hyperv, "emulated": run_emulated, "network": run_network}
+def pixels(path):
+    """Width, height, and a function of x and y to (red, green, blue)."""
+    data = open(path, "rb").read()
+    width, height = struct.unpack(">II", data[16:24])
+    at, z = 8, b""
+    while at < len(data):
+        n, kind = struct.unpack(">I4s", data[at:at + 8])
+        z += data[at + 8:at + 8 + n] if kind == b"IDAT" else b""
+        at += 12 + n
+    raw, row = zlib.decompress(z), width * 3 + 1
+    return width, height, lambda x, y: tuple(raw[y * row + 1 + x * 3:y * row + 4 + x * 3])
+
+
+def run_realmode(o):
+    out = os.path.join(o.top, "real")
+    subprocess.run(["as", "--32", "-o", f"{out}.o", f"{HERE}/realmode.S"], check=True)
+    subprocess.run(["ld", "-m", "elf_i386", "-Ttext=0x7c00", "--oformat=binary", "-o", f"{out}.img", f"{out}.o"], check=True)
+    with open(f"{out}.img", "ab") as f:
+        f.truncate(1 << 20)
+    m = Pc(o, "realmode", ["--disk", f"{out}.img"])
+    shot = f"{out}.png"
+
+    def seen(what, size, *dots):
+        """Waits until the screen has that size and those dots."""
+        end, got = time.monotonic() + 60, None
+        while time.monotonic() < end:
+            if m.ctl("screenshot", m.name, shot, ok=False).returncode == 0:
+                w, h, at = pixels(shot)
+                got = (w, h), [at(x, y) for x, y, _ in dots if x < w and y < h]
+                if got == (size, [colour for _, _, colour in dots]):
+                    break
+            time.sleep(0.3)
+        check(f"{what} on the screen", got == (size, [colour for _, _, colour in dots]), got)
+
+    def go_on():
+        m.serial.stdin.write(b"x")
+        m.serial.stdin.flush()
+
+    m.on()
+    m.wait("REAL-VBE|REAL-13H", 120)
+    check("unreal mode", "REAL-UNREAL" in m.text, m.text)
+    check("VBE", "REAL-VBE" in m.text, m.text)
+    seen("1024x768 by VBE", (1024, 768), (10, 10, (0xc0, 0x80, 0x40)), (1000, 383, (0xc0, 0x80, 0x40)),
+         (10, 384, (0x20, 0x40, 0x60)), (1023, 767, (0x20, 0x40, 0x60)))
+    m.ctl("save", m.name)
+    m.on()
+    seen("the same after a save", (1024, 768), (10, 10, (0xc0, 0x80, 0x40)), (1023, 767, (0x20, 0x40, 0x60)))
+    go_on()
+    m.wait("REAL-13H", 60)
+    seen("mode 13h", (320, 200), (0, 0, (170, 0, 0)), (319, 199, (170, 0, 0)))
+    go_on()
+    m.wait("REAL-12H", 60)
+    seen("planar mode 12h", (640, 480), (0, 0, (0, 170, 0)), (639, 478, (0, 170, 0)))
+    go_on()
+    m.wait("REAL-TEXT", 60)
+    m.press_until("q", "REAL-KEY q")
+    m.ctl("turn-off", m.name)
+
+
+CASES = {"hyperv": run_hyperv, "emulated": run_emulated, "network": run_network, "realmode": run_realmode}
 
 
 def main():
@@ -239,11 +298,11 @@ def main():
             print(f"-- {case}", flush=True)
             CASES[case](o)
     except SystemExit:
-        for name in "client", "emulated", "hyperv":  # what it stands at
+        for name in "client", "emulated", "hyperv", "realmode":  # what it stands at
             subprocess.run([o.vireoctl, "screenshot", name, f"/tmp/pc-{name}.png"], stderr=subprocess.DEVNULL)
         raise
     finally:
-        for name in "hyperv", "emulated", "server", "client":
+        for name in "hyperv", "emulated", "server", "client", "realmode":
             subprocess.run([o.vireoctl, "turn-off", name], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         shutil.rmtree(o.top, ignore_errors=True)
     print(f"{len(failures)} failed")

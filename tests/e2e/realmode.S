@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * A disk's first sectors: what old systems and their programs do in real mode. Says on COM1 how far it is (REAL-...),
+ * and waits there for a byte before it goes on; what it draws is looked at from outside (pc.py).
+ */
+    .code16
+    .intel_syntax noprefix
+    .text
+    .set VBE_INFO, 0x9000
+    .set MODE_INFO, 0x9200
+    .set MODE, 0x144                    /* 1024x768, 32 bits */
+    .set TICKS, 0x46c
+    .globl _start
+_start:
+    ljmp 0, offset start
+start:
+    xor ax, ax
+    mov ds, ax
+    mov es, ax
+    mov ss, ax
+    mov sp, 0x7c00
+    cld
+    sti
+    mov ax, 0x0210                      /* 16 sectors by cylinder, head and sector */
+    mov cx, 2
+    mov dh, 0
+    mov bx, 0x7e00
+    int 0x13
+    jc 1f
+    cmp dword ptr loaded, 0x4c4f4144
+    je rest
+1:  mov si, offset no_disk
+    call say
+    hlt
+
+say:
+    mov dx, 0x3fd
+1:  in al, dx
+    test al, 0x20
+    jz 1b
+    lodsb
+    test al, al
+    jz 2f
+    mov dx, 0x3f8
+    out dx, al
+    jmp say
+2:  ret
+
+/* Says SI, and waits to be told to go on. */
+pause:
+    call say
+    mov dx, 0x3fd
+1:  in al, dx
+    test al, 1
+    jz 1b
+    mov dx, 0x3f8
+    in al, dx
+    ret
+
+no_disk: .asciz "REAL-NO-DISK\r\n"
+    .org 510
+    .word 0xaa55
+
+rest:
+    mov si, offset begun
+    call say
+
+/* A limit of 4 GiB stays in FS after protected mode, also while interrupts come; DS keeps its own. */
+    call unreal
+    mov ebx, 0x200000
+    mov dword ptr fs:[ebx], 0x12345678
+    mov dword ptr fs:[ebx + 0xffffc], 0x9abcdef0
+    mov eax, ds:[TICKS]
+    add eax, 5
+1:  cmp ds:[TICKS], eax
+    jb 1b
+    cmp dword ptr fs:[ebx], 0x12345678
+    jne 9f
+    cmp dword ptr fs:[ebx + 0xffffc], 0x9abcdef0
+    jne 9f
+    mov dword ptr ds:[13 * 4], offset protection
+    mov ebx, 0x10000
+    xor cx, cx
+    mov al, ds:[ebx]                    /* 3 bytes, which the handler skips */
+    cmp cx, 1
+    jne 9f
+    mov si, offset is_unreal
+    call say
+9:
+
+/* VBE: controller, mode, linear framebuffer. */
+    mov di, VBE_INFO
+    mov dword ptr [di], 0x32454256      /* "VBE2" */
+    mov ax, 0x4f00
+    int 0x10
+    cmp ax, 0x4f
+    jne 9f
+    mov di, MODE_INFO
+    mov cx, MODE
+    mov ax, 0x4f01
+    int 0x10
+    cmp ax, 0x4f
+    jne 9f
+    mov ax, 0x4f02
+    mov bx, 0x4000 | MODE
+    int 0x10
+    cmp ax, 0x4f
+    jne 9f
+    call unreal
+    mov edi, ds:[MODE_INFO + 0x28]
+    mov ecx, 1024 * 384
+    mov eax, 0x00c08040
+1:  mov fs:[edi], eax
+    add edi, 4
+    dec ecx
+    jnz 1b
+    mov ecx, 1024 * 384
+    mov eax, 0x00204060
+2:  mov fs:[edi], eax
+    add edi, 4
+    dec ecx
+    jnz 2b
+    mov si, offset is_vbe
+    call pause
+9:
+
+/* 320x200 in 256 colours, then 640x480 in four planes. */
+    mov ax, 0x13
+    int 0x10
+    mov ax, 0xa000
+    mov es, ax
+    xor di, di
+    mov cx, 32000
+    mov ax, 0x0404
+    rep stosw
+    mov si, offset is_13
+    call pause
+    mov ax, 0x12
+    int 0x10
+    mov dx, 0x3c4
+    mov ax, 0x0202                      /* the map mask: plane 1 alone */
+    out dx, ax
+    xor di, di
+    mov cx, 19200
+    mov ax, 0xffff
+    rep stosw
+    mov si, offset is_12
+    call pause
+
+/* Text and the keyboard. */
+    mov ax, 3
+    int 0x10
+    mov si, offset is_text
+    call say
+1:  mov ah, 0
+    int 0x16
+    mov key, al
+    mov si, offset is_key
+    call say
+    jmp 1b
+
+unreal:
+    cli
+    lgdt gdtr
+    mov eax, cr0
+    or al, 1
+    mov cr0, eax
+    jmp 1f
+1:  mov bx, 8
+    mov fs, bx
+    and al, 0xfe
+    mov cr0, eax
+    ljmp 0, offset 2f
+2:  xor bx, bx
+    mov fs, bx                          /* the base is 0 again; the limit stays */
+    sti
+    ret
+
+protection:
+    push bp
+    mov bp, sp
+    add word ptr [bp + 2], 3
+    pop bp
+    inc cx
+    iret
+
+    .balign 8
+gdt:
+    .quad 0, 0x008f92000000ffff
+gdtr:
+    .word 15
+    .long gdt
+loaded: .long 0x4c4f4144
+begun: .asciz "REAL-BEGUN\r\n"
+is_unreal: .asciz "REAL-UNREAL\r\n"
+is_vbe: .asciz "REAL-VBE\r\n"
+is_13: .asciz "REAL-13H\r\n"
+is_12: .asciz "REAL-12H\r\n"
+is_text: .asciz "REAL-TEXT\r\n"
+is_key: .ascii "REAL-KEY "
+key: .asciz "?\r\n"
+    .org 17 * 512
