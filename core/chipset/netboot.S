@@ -19,10 +19,24 @@
     .set KERNEL, 0x1000     /* segment of the part in real mode */
     .set HIGH, 0x100000
 
+/* Assemblers differ in the operand size that these have in .code16. */
+    .macro near_call target
+    .byte 0xe8
+    .word \target - 77f
+77:
+    .endm
+    .macro near_ret
+    .byte 0xc3
+    .endm
+    .macro far_ret
+    .byte 0xcb
+    .endm
+
     .balign 16
 netboot_rom:
     .byte 0x55, 0xaa, 0     /* length in 512 bytes */
-    jmp near ptr init
+    .byte 0xe9              /* jmp init */
+    .word init - netboot_rom - 6
     .org netboot_rom + 6
     .byte 0                 /* checksum */
     .org netboot_rom + 0x18
@@ -52,20 +66,22 @@ product:
     .asciz "Network (legacy adapter)"
 name:
     .asciz "ipxe.lkrn"
-    .set NAME, . - name
+    .set NAME_LEN, . - name
+    .set NAME, name - netboot_rom
 missing:
     .asciz "Network boot needs the package ipxe.\r\n"
+    .set MISSING, missing - netboot_rom
 
 init:
     mov ax, 0x20            /* a device to boot from is attached */
-    retf
+    far_ret
 
 /* ES:0 = CX bytes of the selected file. */
 read:
     mov dx, SELECTOR + 1
     xor di, di
     rep insb
-    ret
+    near_ret
 
 bev:
     sti
@@ -78,17 +94,17 @@ bev:
     mov ax, DIRECTORY
     out dx, ax
     mov cx, 4
-    call read
+    near_call read
     mov bx, es:[2]
     xchg bl, bh
 1:  test bx, bx
     jz fail
     dec bx
     mov cx, 64
-    call read
-    mov si, offset name - netboot_rom
+    near_call read
+    mov si, offset NAME
     mov di, 8
-    mov cx, NAME
+    mov cx, offset NAME_LEN
     repe cmpsb
     jne 1b
 
@@ -101,7 +117,7 @@ bev:
     mov ax, KERNEL
     mov es, ax
     mov cx, 512
-    call read
+    near_call read
     movzx ecx, byte ptr es:[0x1f1]
     cmp cl, 63
     ja fail
@@ -130,7 +146,7 @@ bev:
     mov ecx, ebp
 3:  sub ebp, ecx
     push ebp
-    call read
+    near_call read
     mov cx, CHUNK / 2
     mov si, TABLE
     mov ah, 0x87
@@ -156,7 +172,7 @@ bev:
 fail:
     push cs
     pop ds
-    mov si, offset missing - netboot_rom
+    mov si, offset MISSING
 4:  lodsb
     test al, al
     jz 5f
