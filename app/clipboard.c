@@ -67,10 +67,11 @@ static void on_content(GObject *source, GAsyncResult *result, gpointer data)
     gsize len = 0;
     const void *bytes = g_variant_get_fixed_array(content, &len, 1);
     GOutputStream *out = g_task_get_task_data(task);
+    int priority = g_task_get_priority(task);
+    GCancellable *cancellable = g_task_get_cancellable(task);
     g_object_set_data_full(G_OBJECT(task), "content", g_steal_pointer(&content),
                            (GDestroyNotify)g_variant_unref);
-    g_output_stream_write_all_async(out, bytes, len, g_task_get_priority(task),
-                                    g_task_get_cancellable(task), on_written,
+    g_output_stream_write_all_async(out, bytes, len, priority, cancellable, on_written,
                                     g_steal_pointer(&task));
 }
 

@@ -40,9 +40,12 @@ def pulse(folder, *modules):
     command = ["pulseaudio", "-n", "--daemonize=no", "--exit-idle-time=-1", "--realtime=no", "--use-pid-file=no"]
     for m in (f"module-native-protocol-unix auth-anonymous=1 socket={folder}/native",) + modules:
         command += ["-L", m]
-    p = subprocess.Popen(command, env=dict(os.environ, HOME=folder, XDG_RUNTIME_DIR=folder),
-                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    env = dict(os.environ, PULSE_SERVER=f"unix:{folder}/native")
+    env = dict(os.environ, HOME=folder, XDG_RUNTIME_DIR=folder)
+    for other in "DISPLAY", "PULSE_SERVER":  # where it would find another one, and end
+        env.pop(other, None)
+    env["DBUS_SESSION_BUS_ADDRESS"] = "disabled:"
+    p = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    env["PULSE_SERVER"] = f"unix:{folder}/native"
     assert until(lambda: subprocess.run(["pactl", "info"], env=env, capture_output=True).returncode == 0), "no PulseAudio"
     return p
 
@@ -54,11 +57,20 @@ class Guest:
         self.folder, self.build, self.socket = folder, build, socket
         os.makedirs(folder, exist_ok=True)
         self.processes = {}
+        try:
+            self.begin()
+        except BaseException:
+            self.end()
+            raise
+
+    def begin(self):
+        folder = self.folder
         self.processes["x"], self.display = x_server()
         self.env = dict(os.environ, DISPLAY=self.display, HOME=folder, XDG_RUNTIME_DIR=folder,
                         PULSE_SERVER=f"unix:{folder}/native", GDK_BACKEND="x11", XDG_CONFIG_HOME=f"{folder}/config")
-        for unwanted in "DBUS_SESSION_BUS_ADDRESS", "WAYLAND_DISPLAY", "XAUTHORITY":
+        for unwanted in "WAYLAND_DISPLAY", "XAUTHORITY":
             self.env.pop(unwanted, None)
+        self.env["DBUS_SESSION_BUS_ADDRESS"] = "disabled:"
         for d in "Downloads", "Desktop", "config":
             os.makedirs(f"{folder}/{d}", exist_ok=True)
         with open(f"{folder}/config/user-dirs.dirs", "w") as f:
