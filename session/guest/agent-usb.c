@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * USB devices by the kernel's own USB/IP host controller: a stream of the host is handed to
- * vhci_hcd by its `attach` file, and the kernel speaks on it from then on. When the stream ends the
- * kernel takes the device away. Source: drivers/usb/usbip/vhci_sysfs.c and
+ * USB devices by the kernel's own USB/IP host controller: a stream is handed to vhci_hcd by its
+ * `attach` file, and the kernel speaks on it from then on. When the stream ends the kernel takes
+ * the device away. It is not the host's stream itself but a pair joined with that: vhci_hcd reads
+ * whole scatter elements with MSG_WAITALL, and af_vsock refuses that for more than the transport's
+ * stream_rcvhiwat, which is 16 KiB for hv_sock (ENOMEM). Source: drivers/usb/usbip/vhci_sysfs.c,
+ * usbip_common.c, net/vmw_vsock/af_vsock.c, hyperv_transport.c and
  * tools/usb/usbip/libsrc/vhci_driver.c of Linux 6.1.
  */
 #include <errno.h>
@@ -64,21 +67,30 @@ static bool attach(int port, int stream, uint32_t device, uint32_t speed)
     return ok;
 }
 
+/* Either side ended, and so has the other. */
+static void on_ended(void *ctx)
+{
+}
+
 void usb_start(uint32_t id, uint32_t device, uint32_t speed)
 {
-    int port = usb_there() ? free_port(speed) : -1;
+    int pair[2], port = usb_there() ? free_port(speed) : -1;
     if (port < 0) {
         control_failed(AGENT_USB, id, usb_there() ? AGENT_FAILURE_FULL : AGENT_FAILURE_MISSING);
+        return;
+    }
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
+        control_failed(AGENT_USB, id, AGENT_FAILURE_FULL);
         return;
     }
     int fd = control_open(AGENT_USB, id);
     if (fd < 0) {
         control_failed(AGENT_USB, id, AGENT_FAILURE_DENIED);
-        return;
-    }
-    /* The kernel's threads block in it. */
-    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
-    if (!attach(port, fd, device, speed))
+        close(pair[0]);
+    } else if (!pump_new(fd, pair[0], on_ended, NULL)) {
+        control_failed(AGENT_USB, id, AGENT_FAILURE_FULL);
+    } else if (!attach(port, pair[1], device, speed)) {
         control_failed(AGENT_USB, id, AGENT_FAILURE_DENIED);
-    close(fd);
+    }
+    close(pair[1]); /* the kernel has its own; without it the pump ends */
 }

@@ -9,6 +9,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "core/base/log.h"
 #include "session/remote/spice-int.h"
 #include "session/usb/usb-redir.h"
 
@@ -26,6 +27,7 @@ struct channel {
     usbip *link;
     int stream;
     guint in_id, out_id, end_id;
+    const char *why; /* it ends; static */
 };
 
 struct spice_usb {
@@ -60,14 +62,16 @@ static gboolean on_end(gpointer data)
 {
     struct channel *c = data;
     c->end_id = 0;
+    log_line(LOG_INFO, "usb", "a SPICE client's device is given back: %s", c->why);
     end_link(c);
     usb_redir_reject(c->redir);
     return G_SOURCE_REMOVE;
 }
 
 /* Not at once: it may be in the middle of a call of what is to end. */
-static void end_later(struct channel *c)
+static void end_later(struct channel *c, const char *why)
 {
+    c->why = why;
     if (!c->end_id)
         c->end_id = g_idle_add_full(G_PRIORITY_DEFAULT, on_end, c, NULL);
 }
@@ -97,7 +101,7 @@ static void pump(struct channel *c)
     if (!c->link || c->end_id)
         return;
     if (!write_guest(c)) {
-        end_later(c);
+        end_later(c, "the guest's stream broke");
         return;
     }
     if (usbip_output(c->link, iov, 3) && !c->out_id)
@@ -119,14 +123,14 @@ static gboolean on_readable(gint fd, GIOCondition condition, gpointer data)
     struct channel *c = data;
     for (int i = 0; i < TURNS; i++) {
         guint8 *to;
-        const char *why;
+        const char *why = "the guest let go of it";
         gsize want = usbip_input(c->link, &to);
         ssize_t n = want ? read(fd, to, want) : 0;
         if (!want || (n < 0 && (errno == EAGAIN || errno == EINTR)))
             break;
         if (n <= 0 || !usbip_input_done(c->link, (gsize)n, &why)) {
             c->in_id = 0;
-            end_later(c);
+            end_later(c, why);
             return G_SOURCE_REMOVE;
         }
     }
@@ -239,6 +243,7 @@ static int write_bytes(SpiceCharDeviceInstance *sin, const uint8_t *buf, int len
 {
     struct channel *c = (struct channel *)sin;
     if (c->redir && !c->broken && len > 0 && !usb_redir_feed(c->redir, buf, (gsize)len)) {
+        log_line(LOG_WARNING, "usb", "a SPICE client broke the USB redirection protocol");
         c->broken = TRUE; /* until the client connects anew */
         end_link(c);
     }

@@ -6,6 +6,8 @@
 #include <string.h>
 #include <usbredirparser.h>
 
+#include "core/base/log.h"
+
 enum {
     ENDPOINTS = 32,
     ARRIVED_MAX = 512, /* packets of a stream that the guest has not asked for yet */
@@ -385,7 +387,7 @@ static void on_ignored_bulk_streams(void *priv, uint64_t id,
 static void on_log(void *priv, int level, const char *text)
 {
     if (level <= usbredirparser_warning)
-        g_debug("usbredir: %s", text);
+        LOG_GUEST("usb", "of a SPICE client's device: %s", text);
 }
 
 /* ---- what the guest asks ---- */

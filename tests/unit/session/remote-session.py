@@ -206,8 +206,8 @@ def spice_cd():
         last, size = struct.unpack(">II", d.scsi(bytes([0x25]) + bytes(9), 8)[1])
         assert (last, size) == (699, 2048), (last, size)
         read = b""
-        for at in range(0, 700, 28):
-            status, data = d.scsi(struct.pack(">BBIBHB", 0x28, 0, at, 0, 28, 0), 28 * 2048)
+        for at in range(0, 700, 35):
+            status, data = d.scsi(struct.pack(">BBIBHB", 0x28, 0, at, 0, 35, 0), 35 * 2048)
             assert status == 0
             read += data
         assert read == content, "what was read is not what was shared"
