@@ -1,21 +1,34 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Debian's memtest86+ runs a whole pass without an error.
+"""Debian's memtest86+ runs a whole pass without an error: as a kernel, or with --iso by SeaBIOS and GRUB from an ISO
+image in a machine of generation 1.
 
-memtest.py VIREOCTL [IMAGE]"""
+memtest.py VIREOCTL [--iso]"""
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 
-image = sys.argv[2] if len(sys.argv) > 2 else "/boot/memtest86+x64.bin"
-if not os.path.exists(image):
-    print(f"skipped: no {image}")
-    sys.exit(77)
-p = subprocess.Popen([sys.argv[1], "run", "--accel", "soft", "--memory", "8M", "--kernel", image, "--append",
-                      "console=ttyS0,115200"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+image, iso = "/boot/memtest86+x64.bin", "--iso" in sys.argv
+for need in [image] + ["/usr/bin/grub-mkrescue", "/usr/bin/mformat", "/usr/lib/grub/i386-pc/boot.img"] * iso:
+    if not os.path.exists(need):
+        print(f"skipped: no {need}")
+        sys.exit(77)
+top = tempfile.TemporaryDirectory(dir="/var/tmp")
+what = ["--memory", "8M", "--kernel", image, "--append", "console=ttyS0,115200"]
+if iso:
+    os.makedirs(f"{top.name}/iso/boot/grub")
+    shutil.copy(image, f"{top.name}/iso/memtest")
+    with open(f"{top.name}/iso/boot/grub/grub.cfg", "w") as f:
+        f.write("set timeout=0\nmenuentry x {\n linux /memtest console=ttyS0,115200\n}\n")
+    subprocess.run(["grub-mkrescue", "-d", "/usr/lib/grub/i386-pc", "-o", f"{top.name}/m.iso", f"{top.name}/iso"], check=True,
+                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    what = ["--machine", "bios", "--memory", "24M", "--net", "none", "--iso", f"{top.name}/m.iso"]
+p = subprocess.Popen([sys.argv[1], "run", "--accel", "soft", *what], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
 os.set_blocking(p.stdout.fileno(), False)
-text, last, end = b"", None, time.monotonic() + 1100
+text, last, end = b"", None, time.monotonic() + (4000 if iso else 1100)
 while time.monotonic() < end and p.poll() is None:
     text += p.stdout.read() or b""
     found = re.findall(rb"Pass: +(\d+) +Errors: +(\d+)", text)
