@@ -10,6 +10,8 @@
 /* Freed ranges remembered at most; beyond, they are left to compact. */
 enum { MAX_REMEMBERED = 65536 };
 
+static const uint64_t MAX_AHEAD = 512ull << 20, GROWTH_UNIT = 1 << 20;
+
 static bool take_free(struct space *s, uint64_t len, uint64_t *off)
 {
     for (uint32_t i = 0; i < s->nfrees; i++) {
@@ -27,6 +29,25 @@ static bool take_free(struct space *s, uint64_t len, uint64_t *off)
     return false;
 }
 
+/* How much more than asked for the file is grown by, where it may be: holes cost nothing. */
+static uint64_t growth_ahead(const struct space *s, uint64_t end)
+{
+    return s->ahead ? align_down(MIN(end / 4, MAX_AHEAD), GROWTH_UNIT) : 0;
+}
+
+static int grow_to(struct space *s, uint64_t end)
+{
+    uint64_t size = end + growth_ahead(s, end);
+    int rc = sfile_set_size(s->img->file, size);
+    if (rc && size > end) {
+        size = end;
+        rc = sfile_set_size(s->img->file, size);
+    }
+    if (rc == 0)
+        s->file_size = size;
+    return rc;
+}
+
 int space_alloc(struct space *s, uint64_t len, uint64_t *off)
 {
     if (s->nfrees)
@@ -37,10 +58,9 @@ int space_alloc(struct space *s, uint64_t len, uint64_t *off)
     if (!checked_add(s->end, len, &end) || end > (uint64_t)INT64_MAX - s->tail)
         return EFBIG;
     if (end + s->tail > s->file_size) {
-        int rc = sfile_set_size(s->img->file, end + s->tail);
+        int rc = grow_to(s, end + s->tail);
         if (rc)
             return rc;
-        s->file_size = end + s->tail;
     }
     *off = s->end;
     s->end = end;

@@ -22,6 +22,7 @@ struct space {
     uint64_t file_size;
     uint64_t end;  /* allocations go here */
     uint32_t tail; /* bytes that the file has behind `end` */
+    bool ahead;    /* the file may be larger than that: it is grown by a part of its size at once */
     bool reused;   /* since last reset: zeroes must be durable before anything points to them */
     struct space_range *frees;
     uint32_t nfrees, cap_frees;

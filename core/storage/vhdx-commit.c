@@ -6,7 +6,10 @@
  * Then
  *   1. if sector bitmaps or space that was used before are concerned: the data is flushed, so that
  *      no bit says "here" of a sector that is not. A new block of a dynamic disk needs none of
- * this: its space reads as zeroes, which is what the block held before;
+ *      this: its space reads as zeroes, which is what the block held before. But the file must be
+ *      known to be that large: growing it is for replay to do as well ([MS-VHDX] 2.3.1.1,
+ *      LastFileOffset), which not every implementation does. It grows by so much at once that such
+ *      a flush is rare;
  *   2. the pages are written as one log entry;
  *   3. the file is flushed: the guest's flush is answered now;
  *   4. the pages are written to their places. The next flush makes that durable, and the entry is
@@ -325,11 +328,17 @@ static void fail_from_loop(void *ctx)
     failed(ctx, ENOMEM);
 }
 
+/* After a crash the file might be shorter than what is allocated. */
+static bool size_is_unsure(const struct vhdx *v)
+{
+    return MIN(v->space.end, v->space.file_size) > v->stable_size;
+}
+
 void vhdx_commit(struct image *img)
 {
     struct vhdx *v = V(img);
     struct vhdx_commit *c = &v->c;
-    c->barrier = v->need_barrier || v->space.reused;
+    c->barrier = v->need_barrier || v->space.reused || size_is_unsure(v);
     v->space.reused = false;
     space_commit(&v->space);
     if (!img->meta.ndirty) {
@@ -348,6 +357,14 @@ void vhdx_commit(struct image *img)
     commit_run(v);
 }
 
+/* What the file was grown by ahead of need. */
+static void give_back_tail(struct vhdx *v)
+{
+    if (v->space.file_size > v->space.end && sfile_set_size(v->base.file, v->space.end) == 0)
+        v->space.file_size = v->space.end;
+    v->stable_size = MIN(v->stable_size, v->space.file_size);
+}
+
 /* Nothing is in flight, nothing dirty. */
 int vhdx_clean(struct image *img)
 {
@@ -358,17 +375,17 @@ int vhdx_clean(struct image *img)
         return 0;
     if (v->in_place_bad || img->meta.ndirty)
         return EIO; /* the log stays, to be replayed */
-    if (v->space.file_size > v->space.end && sfile_set_size(img->file, v->space.end) == 0)
-        v->space.file_size = v->space.end;
     int rc = sfile_flush(img->file);
     if (rc)
         return rc;
     struct vhdx_header h = v->header;
     h.log = (struct guid){0};
     rc = vhdx_write_headers(v, &h);
-    if (rc == 0)
-        v->active = v->log_used = false;
-    return rc;
+    if (rc)
+        return rc;
+    v->active = v->log_used = false;
+    give_back_tail(v); /* no entry of the log insists on the size any more */
+    return 0;
 }
 
 static int vhdx_set_identity(struct image *img, const struct guid *id)

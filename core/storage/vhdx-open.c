@@ -297,6 +297,7 @@ static bool open_it(struct vhdx *v, err *e)
     if (memcmp(id, VHDX_FILE_SIGNATURE, 8))
         return err_set(e, ERR_CORRUPT, "%s is not a VHDX file", NAME(v));
     v->space.img = img;
+    v->space.ahead = true;
     v->space.file_size = v->stable_size = sfile_size(img->file);
     if (!meta_init(&img->meta, img->file, VHDX_PAGE, VHDX_CACHE_PAGES))
         return err_set(e, ERR_NO_MEMORY, "Not enough memory to open %s", NAME(v));
