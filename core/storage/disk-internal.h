@@ -38,6 +38,16 @@ struct dio {
     struct copy_redo redo;
 };
 
+/*
+ * Who needs the disk at rest for a while, not turning the loop: `begin` is called with nothing in
+ * flight, one holder at a time, and not while anyone else pauses the disk. Until disk_unhold, a
+ * pause waits.
+ */
+struct hold {
+    struct hold *next;
+    void (*begin)(struct hold *h);
+};
+
 /* One contiguous piece of I/O to one layer. */
 struct sub {
     struct sfile_req io;
@@ -64,6 +74,10 @@ struct disk {
     unsigned paused;
     void (*drained_fn)(void *ctx);
     void *drained_ctx;
+    struct hold *holds, **holds_tail;
+    unsigned nholds;
+    bool holding; /* the first has begun */
+    bool closing;
     bool hold_flushes;
     struct dio *held, **held_tail; /* flushes that may not be acknowledged yet */
 
@@ -84,6 +98,9 @@ struct disk {
 void disk_begin(struct dio *q);
 /* Pauses and turns the loop until nothing is in flight. */
 void disk_drain_sync(struct disk *d);
+void disk_hold(struct disk *d, struct hold *h);
+/* By the one that has begun. */
+void disk_unhold(struct disk *d);
 void disk_tell_deferred(void *d);
 
 /* Opens over a source, which the disk takes (also on error). */

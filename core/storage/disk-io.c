@@ -26,11 +26,16 @@ static void append(struct dio ***tail, struct dio *q)
 
 static void check_drained(struct disk *d)
 {
-    if (!d->drained_fn || !d->paused || d->nin_flight)
+    if (!d->paused || d->nin_flight || d->holding)
         return;
-    void (*fn)(void *ctx) = d->drained_fn;
-    d->drained_fn = NULL;
-    fn(d->drained_ctx);
+    if (d->drained_fn) {
+        void (*fn)(void *ctx) = d->drained_fn;
+        d->drained_fn = NULL;
+        fn(d->drained_ctx);
+    } else if (d->holds && (d->paused == d->nholds || d->closing)) {
+        d->holding = true;
+        d->holds->begin(d->holds);
+    }
 }
 
 static void tell(struct dio *q)
@@ -458,10 +463,32 @@ void disk_pause(struct disk *d, void (*drained)(void *ctx), void *ctx)
     check_drained(d);
 }
 
+void disk_hold(struct disk *d, struct hold *h)
+{
+    h->next = NULL;
+    *d->holds_tail = h;
+    d->holds_tail = &h->next;
+    d->nholds++;
+    d->paused++;
+    check_drained(d);
+}
+
+void disk_unhold(struct disk *d)
+{
+    d->holds = d->holds->next;
+    if (!d->holds)
+        d->holds_tail = &d->holds;
+    d->nholds--;
+    d->holding = false;
+    disk_resume(d);
+}
+
 void disk_resume(struct disk *d)
 {
-    if (--d->paused)
+    if (--d->paused) {
+        check_drained(d);
         return;
+    }
     struct dio *q = d->queue;
     d->queue = NULL;
     d->queue_tail = &d->queue;

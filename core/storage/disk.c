@@ -98,6 +98,7 @@ static struct disk *disk_new(struct loop *loop, err *e)
     d->loop = loop;
     d->queue_tail = &d->queue;
     d->held_tail = &d->held;
+    d->holds_tail = &d->holds;
     d->deferred_tail = &d->deferred;
     loop_post_init(&d->deferred_post, disk_tell_deferred, d);
     return d;
@@ -195,10 +196,11 @@ void disk_close(struct disk *d)
 {
     if (!d)
         return;
-    d->paused++;
+    d->closing = true;
     cancel_queued(d);
+    disk_pause(d, NULL, NULL);
     disk_release_flushes(d);
-    while (d->nin_flight || d->deferred_post.pending)
+    while (d->nin_flight || d->holds || d->deferred_post.pending)
         loop_turn(d->loop, -1);
     if (d->merge && merge_is_ending(d->merge)) {
         d->close_wanted = true;
@@ -245,24 +247,8 @@ void disk_get_info(const struct disk *d, struct disk_info *out)
 void disk_drain_sync(struct disk *d)
 {
     d->paused++;
-    while (d->nin_flight)
+    while (d->nin_flight || d->holding)
         loop_turn(d->loop, -1);
-}
-
-bool disk_resize(struct disk *d, uint64_t size, bool force, err *e)
-{
-    if (d->top->read_only)
-        return err_set(e, ERR_READ_ONLY, "%s is open for reading alone", d->top->file->name);
-    if (d->mirror)
-        return err_set(e, ERR_BUSY, "%s is being merged: resize it afterwards", d->top->file->name);
-    disk_drain_sync(d);
-    int rc = image_flush_sync(d->top);
-    bool ok = rc == 0 ? d->top->ops->resize(d->top, size, force, e)
-                      : err_errno(e, rc, "Could not resize %s", d->top->file->name);
-    disk_resume(d);
-    if (ok && d->change_fn)
-        d->change_fn(d->change_ctx);
-    return ok;
 }
 
 void disk_set_change_fn(struct disk *d, void (*fn)(void *ctx), void *ctx)

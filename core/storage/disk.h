@@ -124,10 +124,13 @@ void disk_unplug(struct disk *d);
 void disk_pause(struct disk *d, void (*drained)(void *ctx), void *ctx);
 void disk_resume(struct disk *d);
 
-/* Changes the virtual size of a disk in use: requests are held back meanwhile, and the loop turned;
- * metadata is written at once, which takes milliseconds unless the table has to grow by many MiB.
- * ERR_BUSY while the layer in use is being merged. Shrinking refuses (ERR_STATE) if the layer has
- * data beyond the new end, unless `force`. */
+/* Changes the virtual size of a disk in use: requests are held back meanwhile, which takes
+ * milliseconds unless the table has to grow by many MiB. `done` is called once, from the loop; the
+ * change function before it. ERR_BUSY while the layer in use is being merged. Shrinking refuses
+ * (ERR_STATE) if the layer has data beyond the new end, unless `force`. */
+void disk_resize_start(struct disk *d, uint64_t size, bool force,
+                       void (*done)(void *ctx, const err *e), void *ctx);
+/* The same for tools: turns the loop until it is done. */
 bool disk_resize(struct disk *d, uint64_t size, bool force, err *e);
 
 /* ---- layers of a disk in use: checkpoints ---- */

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/base/bytes.h"
 #include "core/storage/disk-internal.h"
 
 /* How long written metadata may stay in memory when nobody flushes. */
@@ -120,25 +121,50 @@ void image_settled(struct image *img, int status)
         image_commit_soon(img);
 }
 
-struct sync_wait {
-    struct waiter w;
-    bool done;
-    int status;
-};
-static void sync_done(struct waiter *w, int status)
+static void rest_over(void *ctx)
 {
-    struct sync_wait *s = (struct sync_wait *)w;
-    s->status = status;
+    struct rest *r = ctx;
+    r->fn(r->ctx, r->status);
+}
+
+static void rested(struct waiter *w, int status)
+{
+    struct rest *r = CONTAINER_OF(w, struct rest, w);
+    if (!r->flushed)
+        r->status = status; /* what follows is putting pages in their places */
+    r->flushed = true;
+    if (r->img->committing)
+        waiters_add(&r->img->waiting, w);
+    else
+        loop_post(r->img->loop, &r->post);
+}
+
+void image_rest(struct image *img, struct rest *r)
+{
+    r->img = img;
+    r->w.fn = rested;
+    r->flushed = false;
+    loop_post_init(&r->post, rest_over, r);
+    image_flush(img, &r->w);
+}
+
+struct sync_wait {
+    struct rest rest;
+    bool done;
+};
+static void sync_done(void *ctx, int status)
+{
+    struct sync_wait *s = ctx;
     s->done = true;
 }
 
 int image_flush_sync(struct image *img)
 {
-    struct sync_wait s = {.w.fn = sync_done};
-    image_flush(img, &s.w);
-    while (!s.done || img->committing)
+    struct sync_wait s = {.rest = {.fn = sync_done, .ctx = &s}};
+    image_rest(img, &s.rest);
+    while (!s.done)
         loop_turn(img->loop, -1);
-    return s.status;
+    return s.rest.status;
 }
 
 bool image_epoch_passed(struct image *img, uint64_t epoch)

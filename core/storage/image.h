@@ -16,6 +16,22 @@
 struct image;
 struct parent_ref;
 
+/* A change of size under way; what is not named is the format's. */
+struct resize {
+    uint64_t size;
+    bool force; /* data beyond the end may be lost */
+    unsigned phase;
+    uint64_t pos;
+    uint64_t table, old_table;
+};
+enum resize_step {
+    RESIZE_DONE,
+    RESIZE_FAILED,
+    RESIZE_FLUSH, /* image_rest, then again */
+    RESIZE_WAIT,  /* image_wait, then again */
+    RESIZE_MORE,  /* again, after others had their turn */
+};
+
 enum map_kind {
     MAP_DATA,   /* [at, at + len) of the file */
     MAP_ZERO,   /* zeroes; from map_zero: nothing left to do for these bytes */
@@ -51,8 +67,9 @@ struct image_ops {
     int (*settle_identity)(struct image *img);
     /* Whether the image's metadata waits for a commit (beyond meta.ndirty). May be NULL. */
     bool (*pending)(const struct image *img);
-    /* Changes the virtual size; drained. `force`: data beyond the end may be lost. */
-    bool (*resize)(struct image *img, uint64_t size, bool force, err *e);
+    /* Changes the virtual size, a step at a time (image_resize); drained. Everything is durable
+     * before the first. Each leaves what may be flushed and, after a crash, opened. */
+    enum resize_step (*resize)(struct image *img, struct resize *r, err *e);
     /* See format.h; NULL where the format has no differencing images. */
     bool (*identity)(struct image *img, struct guid *out);
     bool (*parent_ref)(struct image *img, struct parent_ref *out, err *e);
@@ -114,9 +131,27 @@ void image_kick(struct image *img);
 void image_durable(struct image *img, int status);
 void image_settled(struct image *img, int status);
 
+/* As image_flush, but also waits for the commit to have settled. Never calls `fn` from within. */
+struct rest {
+    struct waiter w;
+    struct image *img;
+    struct loop_post post;
+    bool flushed;
+    int status;
+    void (*fn)(void *ctx, int status);
+    void *ctx;
+};
+void image_rest(struct image *img, struct rest *r);
+
 /* For synchronous use on a drained image: turns the loop until everything is durable and settled.
  */
 int image_flush_sync(struct image *img);
+
+/* Changes the size of a drained image; `done`, from the loop, frees nothing but its own. */
+void image_resize(struct image *img, uint64_t size, bool force,
+                  void (*done)(void *ctx, const err *e), void *ctx);
+/* The same, turning the loop. */
+bool image_resize_sync(struct image *img, uint64_t size, bool force, err *e);
 
 /* A read-only layer, nothing in flight: opened again for writing under an exclusive lock; and back,
  * after a clean flush, under a shared one. */

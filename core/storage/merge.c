@@ -66,7 +66,7 @@ static bool prepare(struct disk_merge *m, err *e)
     m->a->keep_identity |= m->kind != MERGE_LIVE;
     if (!image_identity(m->a, &id_a) || !image_identity(m->b, &id_b))
         return err_set(e, ERR_UNSUPPORTED, "%s cannot be merged into", m->b->file->name);
-    if (m->b->size < m->a->size && !m->b->ops->resize(m->b, m->a->size, false, e))
+    if (m->b->size < m->a->size && !image_resize_sync(m->b, m->a->size, false, e))
         return false;
     return m->kind == MERGE_LIVE || name_parent(m->a, m->b, &id_b, &id_a, e);
 }

@@ -53,18 +53,28 @@ static bool raw_has_data(struct image *img, uint64_t from)
     return img->file->ops->next_data(img->file, from, &start, &end) == 0;
 }
 
-static bool raw_resize(struct image *img, uint64_t size, bool force, err *e)
+static bool raw_set_size(struct image *img, uint64_t size, bool force, err *e)
 {
     if (img->file->is_device)
         return err_set(e, ERR_UNSUPPORTED, "%s is a device: its size is its own", img->file->name);
+    if (!size || size % img->logical_sector)
+        return err_set(e, ERR_INVALID, "%s cannot have a size of %llu bytes", img->file->name,
+                       (unsigned long long)size);
     if (size < img->size && !force && raw_has_data(img, size))
         return err_set(e, ERR_STATE, "%s holds data beyond the new size", img->file->name);
     int rc = sfile_set_size(img->file, size);
-    if (rc)
-        return err_errno(e, rc, "Could not resize %s", img->file->name);
-    img->size = size;
+    return rc == 0 || err_errno(e, rc, "Could not resize %s", img->file->name);
+}
+
+static enum resize_step raw_resize(struct image *img, struct resize *r, err *e)
+{
+    if (img->size == r->size)
+        return RESIZE_DONE;
+    if (!raw_set_size(img, r->size, r->force, e))
+        return RESIZE_FAILED;
+    img->size = r->size;
     img->unflushed = true;
-    return true;
+    return RESIZE_FLUSH;
 }
 
 static void raw_destroy(struct image *img)

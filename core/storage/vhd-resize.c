@@ -11,6 +11,8 @@
 
 #define NAME(v) ((v)->base.file->name)
 
+enum { ENTRIES_A_STEP = 8192 };
+
 /* The footer at the end first: it is the one that is believed. */
 int vhd_write_footers(struct vhd *v, const struct vhd_footer *f)
 {
@@ -75,28 +77,37 @@ static uint32_t entry_of(struct vhd *v, uint64_t block, struct meta_page **p, in
     return *p ? get_be32((*p)->data + block % (VHD_SECTOR / 4) * 4) : VHD_UNUSED;
 }
 
-/* Entries [from, to): refused if used and not `clear`. */
-static int clear_entries(struct vhd *v, uint64_t from, uint64_t to, bool clear, bool release)
+/* Entries from r->pos to `to`, some at a time: refused if used and not `clear`. *step is DONE when
+ * all were seen. */
+static int clear_entries(struct vhd *v, struct resize *r, uint64_t to, bool clear, bool release,
+                         enum resize_step *step)
 {
-    for (uint64_t b = from; b < to; b++) {
+    uint64_t stop = MIN(to, r->pos + ENTRIES_A_STEP);
+    *step = RESIZE_MORE;
+    for (; r->pos < stop; r->pos++) {
         struct meta_page *p;
         int rc = 0;
-        uint32_t entry = entry_of(v, b, &p, &rc);
+        uint32_t entry = entry_of(v, r->pos, &p, &rc);
         if (rc)
             return rc;
         if (entry == VHD_UNUSED)
             continue;
         if (!clear)
             return ENOTEMPTY;
-        put_be32(p->data + b % (VHD_SECTOR / 4) * 4, VHD_UNUSED);
+        put_be32(p->data + r->pos % (VHD_SECTOR / 4) * 4, VHD_UNUSED);
         meta_dirty(&v->base.meta, p);
         if (release && vhd_block_ok(v, entry))
             space_free(&v->space, (uint64_t)entry * VHD_SECTOR,
                        v->bitmap_size + (uint64_t)v->base.block_size);
-        if (v->base.meta.ndirty > VHD_MAX_DIRTY / 2 && (rc = image_flush_sync(&v->base)) != 0)
-            return rc;
+        if (v->base.meta.ndirty > VHD_MAX_DIRTY / 2) {
+            r->pos++;
+            *step = RESIZE_FLUSH;
+            return 0;
+        }
     }
-    return image_flush_sync(&v->base);
+    if (r->pos >= to)
+        *step = RESIZE_DONE;
+    return 0;
 }
 
 static int fill_unused(struct sfile *f, uint64_t at, uint64_t len)
@@ -122,15 +133,14 @@ static int copy(struct sfile *f, uint64_t from, uint64_t to, uint64_t len)
     return rc;
 }
 
-/* A larger table at the end of the file; the header's first sector switches to it. */
+/* A larger table at the end of the file; the header's first sector switches to it. Everything is
+ * durable before. */
 static int move_table(struct vhd *v, uint32_t entries)
 {
     uint64_t to;
     uint64_t used = align_up((uint64_t)v->table_entries * 4, VHD_SECTOR);
     uint64_t len = align_up((uint64_t)entries * 4, VHD_SECTOR);
-    int rc = image_flush_sync(&v->base);
-    if (rc == 0)
-        rc = space_alloc(&v->space, len, &to);
+    int rc = space_alloc(&v->space, len, &to);
     if (rc == 0)
         rc = fill_unused(v->base.file, to, len);
     if (rc == 0)
@@ -172,54 +182,103 @@ static int zero_tail(struct vhd *v, uint64_t size)
     return v->base.file->ops->zero(v->base.file, at, end - v->base.size);
 }
 
-static int resize_dynamic(struct vhd *v, uint64_t size, bool force)
+enum { BEGIN, GROW, LOOK, SET_SIZE, WRITE_SIZE, CLEAR, END };
+
+static enum resize_step next(struct resize *r, unsigned phase, uint64_t pos, enum resize_step step)
 {
-    uint64_t blocks = div_round_up(size, v->base.block_size), old = v->nblocks;
-    struct vhd_footer f;
-    int rc = 0;
-    if (size > v->base.size) {
-        rc = zero_tail(v, size);
-        if (rc == 0 && blocks > v->table_entries)
-            rc = move_table(v, (uint32_t)blocks);
-        if (rc == 0)
-            rc = clear_entries(v, old, blocks, true, false);
-    } else if (!force) {
-        rc = clear_entries(v, blocks, old, false, false);
+    r->phase = phase;
+    r->pos = pos;
+    return step;
+}
+
+static int begin(struct vhd *v, struct resize *r, uint64_t blocks, enum resize_step *step)
+{
+    if (r->size < v->base.size) {
+        *step = next(r, r->force ? SET_SIZE : LOOK, blocks, RESIZE_MORE);
+        return 0;
     }
-    sized_footer(v, size, &f);
-    if (rc == 0)
-        rc = image_flush_sync(&v->base);
-    if (rc == 0)
-        rc = vhd_write_footers(v, &f);
-    if (rc == 0 && size < v->base.size)
-        rc = clear_entries(v, blocks, old, true, true);
-    if (rc == 0)
-        v->nblocks = blocks;
+    int rc = zero_tail(v, r->size);
+    if (rc == 0 && blocks > v->table_entries)
+        rc = move_table(v, (uint32_t)blocks);
+    *step = next(r, GROW, v->nblocks, RESIZE_MORE);
     return rc;
 }
 
-bool vhd_resize(struct image *img, uint64_t size, bool force, err *e)
+static int resize_dynamic(struct vhd *v, struct resize *r, enum resize_step *step)
 {
-    struct vhd *v = (struct vhd *)img;
+    uint64_t blocks = div_round_up(r->size, v->base.block_size);
+    bool shrink = r->size < v->base.size;
+    struct vhd_footer f;
+    int rc = 0;
+    switch (r->phase) {
+    case BEGIN: return begin(v, r, blocks, step);
+    case GROW:
+        rc = clear_entries(v, r, blocks, true, false, step);
+        if (*step == RESIZE_DONE)
+            *step = next(r, SET_SIZE, 0, RESIZE_MORE);
+        return rc;
+    case LOOK:
+        rc = clear_entries(v, r, v->nblocks, false, false, step);
+        if (*step == RESIZE_DONE)
+            *step = next(r, SET_SIZE, 0, RESIZE_MORE);
+        return rc;
+    case SET_SIZE: *step = next(r, WRITE_SIZE, 0, RESIZE_FLUSH); return 0;
+    case WRITE_SIZE:
+        sized_footer(v, r->size, &f);
+        *step = next(r, shrink ? CLEAR : END, blocks, RESIZE_MORE);
+        return vhd_write_footers(v, &f);
+    case CLEAR:
+        rc = clear_entries(v, r, v->nblocks, true, true, step);
+        if (*step == RESIZE_DONE)
+            *step = next(r, END, 0, RESIZE_FLUSH);
+        return rc;
+    default:
+        v->nblocks = blocks;
+        v->base.size = r->size;
+        *step = RESIZE_DONE;
+        return 0;
+    }
+}
+
+static bool size_possible(const struct vhd *v, const struct resize *r, err *e)
+{
+    const struct image *img = &v->base;
     uint64_t start, end;
-    if (!size || size > VHD_MAX_SIZE || size % VHD_SECTOR)
+    if (!r->size || r->size > VHD_MAX_SIZE || r->size % VHD_SECTOR)
         return err_set(e, ERR_INVALID, "%s cannot have a size of %llu bytes", NAME(v),
-                       (unsigned long long)size);
-    if (size == img->size)
-        return true;
-    if (img->type == DISK_DIFFERENCING && size < img->size)
+                       (unsigned long long)r->size);
+    if (img->type == DISK_DIFFERENCING && r->size < img->size)
         return err_set(e, ERR_UNSUPPORTED, "%s is differencing and cannot shrink: merge it first",
                        NAME(v));
-    if (img->type == DISK_FIXED && size < img->size && !force &&
-        img->file->ops->next_data(img->file, size, &start, &end) == 0 && start < img->size)
+    if (img->type == DISK_FIXED && r->size < img->size && !r->force &&
+        img->file->ops->next_data(img->file, r->size, &start, &end) == 0 && start < img->size)
         return err_set(e, ERR_STATE, "%s holds data beyond the new size", NAME(v));
-    int rc = img->type == DISK_FIXED ? resize_fixed(v, size) : resize_dynamic(v, size, force);
-    if (rc == ENOTEMPTY)
-        return err_set(e, ERR_STATE, "%s holds data beyond the new size", NAME(v));
-    if (rc)
-        return err_errno(e, rc, "Could not resize %s", NAME(v));
-    img->size = size;
     return true;
+}
+
+enum resize_step vhd_resize(struct image *img, struct resize *r, err *e)
+{
+    struct vhd *v = (struct vhd *)img;
+    enum resize_step step = RESIZE_DONE;
+    int rc;
+    if (!size_possible(v, r, e))
+        return RESIZE_FAILED;
+    if (r->size == img->size)
+        return RESIZE_DONE;
+    if (img->type == DISK_FIXED) {
+        rc = resize_fixed(v, r->size);
+        if (rc == 0)
+            img->size = r->size;
+    } else {
+        rc = resize_dynamic(v, r, &step);
+    }
+    if (!rc)
+        return step;
+    if (rc == ENOTEMPTY)
+        err_set(e, ERR_STATE, "%s holds data beyond the new size", NAME(v));
+    else
+        err_errno(e, rc, "Could not resize %s", NAME(v));
+    return RESIZE_FAILED;
 }
 
 /* ---- parent: a second header at the end of the file, to which the footers then point ---- */

@@ -67,7 +67,7 @@ int vhd_clean(struct image *img);
 /* Both, durably, the one at the end first. */
 int vhd_write_footers(struct vhd *v, const struct vhd_footer *f);
 
-bool vhd_resize(struct image *img, uint64_t size, bool force, err *e);
+enum resize_step vhd_resize(struct image *img, struct resize *r, err *e);
 bool vhd_set_parent(struct image *img, const char *path, const char *absolute,
                     const struct guid *id, const struct guid *id2, err *e);
 

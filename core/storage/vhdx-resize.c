@@ -13,6 +13,8 @@
 
 #define NAME(v) ((v)->base.file->name)
 
+enum { ENTRIES_A_STEP = 8192, FIXED_A_STEP = 64 };
+
 static int put_meta(struct vhdx *v, uint64_t off, const void *data, size_t len)
 {
     const uint8_t *p = data;
@@ -31,24 +33,25 @@ static int put_meta(struct vhdx *v, uint64_t off, const void *data, size_t len)
     return 0;
 }
 
-static int flush_if_many(struct vhdx *v)
+/*
+ * Sets the entries of blocks from r->pos to `to`, some at a time; `fn` gives the new entry or
+ * leaves it. *step says what comes next: DONE when all are set, and then r->pos is 0.
+ */
+static int each_entry(struct vhdx *v, struct resize *r, uint64_t to,
+                      int (*fn)(struct vhdx *v, uint64_t block, uint64_t *entry),
+                      enum resize_step *step)
 {
-    return v->base.meta.ndirty > v->max_dirty / 2 ? image_flush_sync(&v->base) : 0;
-}
-
-/* Sets entries [from, to) of blocks; `fn` gives the new entry or leaves it. */
-static int each_entry(struct vhdx *v, uint64_t from, uint64_t to,
-                      int (*fn)(struct vhdx *v, uint64_t block, uint64_t *entry))
-{
-    for (uint64_t block = from; block < to; block++) {
+    uint64_t stop = MIN(to, r->pos + ENTRIES_A_STEP);
+    *step = RESIZE_MORE;
+    for (; r->pos < stop; r->pos++) {
         int rc = 0;
-        uint64_t off = v->bat_off + vhdx_block_index(v, block) * 8;
+        uint64_t off = v->bat_off + vhdx_block_index(v, r->pos) * 8;
         struct meta_page *p = meta_get(&v->base.meta, align_down(off, VHDX_PAGE), &rc);
         if (!p)
             return rc;
         uint64_t old = get_le64(p->data + off % VHDX_PAGE), entry = old;
         meta_pin(p);
-        rc = fn(v, block, &entry);
+        rc = fn(v, r->pos, &entry);
         meta_unpin(p);
         if (rc)
             return rc;
@@ -56,10 +59,14 @@ static int each_entry(struct vhdx *v, uint64_t from, uint64_t to,
             continue;
         put_le64(p->data + off % VHDX_PAGE, entry);
         meta_dirty(&v->base.meta, p);
-        rc = flush_if_many(v);
-        if (rc)
-            return rc;
+        if (v->base.meta.ndirty > v->max_dirty / 2) {
+            r->pos++;
+            *step = RESIZE_FLUSH;
+            return 0;
+        }
     }
+    if (r->pos >= to)
+        *step = RESIZE_DONE;
     return 0;
 }
 
@@ -100,19 +107,18 @@ static int give_space(struct vhdx *v, uint64_t block, uint64_t *entry)
 
 /* ---- a larger table ---- */
 
-static int copy_table(struct vhdx *v, uint64_t to)
+/* The next MiB of the table, to its new place. */
+static int copy_table(struct vhdx *v, struct resize *r)
 {
     AUTO(buf) buf = malloc(VHDX_MB);
     if (!buf)
         return ENOMEM;
-    for (uint64_t at = 0; at < v->bat_len; at += VHDX_MB) {
-        int rc = sfile_read(v->base.file, v->bat_off + at, buf, VHDX_MB);
-        if (rc == 0)
-            rc = sfile_write(v->base.file, to + at, buf, VHDX_MB);
-        if (rc)
-            return rc;
-    }
-    return 0;
+    int rc = sfile_read(v->base.file, v->bat_off + r->pos, buf, VHDX_MB);
+    if (rc == 0)
+        rc = sfile_write(v->base.file, r->table + r->pos, buf, VHDX_MB);
+    r->pos += VHDX_MB;
+    v->base.unflushed = true;
+    return rc;
 }
 
 static int point_to_table(struct vhdx *v, uint64_t off, uint32_t len)
@@ -142,36 +148,12 @@ static int point_to_table(struct vhdx *v, uint64_t off, uint32_t len)
     return 0;
 }
 
-static int move_table(struct vhdx *v, uint32_t len)
-{
-    uint64_t to, old = v->bat_off;
-    uint32_t old_len = v->bat_len;
-    int rc = image_flush_sync(&v->base);
-    if (rc == 0)
-        rc = space_alloc(&v->space, len, &to);
-    if (rc == 0)
-        rc = copy_table(v, to);
-    if (rc == 0)
-        rc = sfile_flush(v->base.file);
-    if (rc == 0)
-        rc = point_to_table(v, to, len);
-    if (rc)
-        return rc;
-    v->bat_off = to;
-    v->bat_len = len;
-    rc = image_flush_sync(&v->base);
-    if (rc == 0)
-        space_free(&v->space, old, old_len);
-    return rc;
-}
-
 /* ---- sizes ---- */
 
 static int set_size(struct vhdx *v, uint64_t size)
 {
-    int rc = put_meta(v, v->size_item, &size, sizeof size);
     v->need_barrier = true;
-    return rc ? rc : image_flush_sync(&v->base);
+    return put_meta(v, v->size_item, &size, sizeof size);
 }
 
 /* Bytes of the last block beyond the old end may hold anything. */
@@ -193,50 +175,162 @@ static int zero_tail(struct vhdx *v, uint64_t size)
     return v->base.file->ops->zero(v->base.file, at, m.len);
 }
 
-static int grow(struct vhdx *v, uint64_t size)
+enum {
+    BEGIN,
+    /* growing */
+    ZERO_TAIL,
+    MAKE_TABLE,
+    COPY_TABLE,
+    SWITCH_TABLE,
+    LEAVE_TABLE,
+    FORGET,
+    /* shrinking */
+    LOOK,
+    CLEAR,
+    /* both */
+    SET_SIZE,
+    SIZE_IS_SET,
+    END,
+};
+
+static uint32_t table_for(const struct vhdx *v, uint64_t size)
 {
-    struct image *img = &v->base;
-    uint64_t blocks = div_round_up(size, img->block_size);
+    const struct image *img = &v->base;
     uint64_t need = vhdx_bat_entries(size, img->block_size, img->logical_sector, v->has_parent) * 8;
-    int rc = zero_tail(v, size);
-    if (rc == 0 && need > v->bat_len)
-        rc = move_table(v, (uint32_t)align_up(need, VHDX_MB));
-    if (rc == 0)
-        rc = each_entry(v, v->nblocks, blocks, v->keep ? give_space : forget_entry);
-    return rc ? rc : set_size(v, size);
+    return (uint32_t)align_up(need, VHDX_MB);
 }
 
-static int shrink(struct vhdx *v, uint64_t size, bool force)
+static enum resize_step next(struct resize *r, unsigned phase, enum resize_step step)
 {
-    uint64_t blocks = div_round_up(size, v->base.block_size), old = v->nblocks;
-    int rc = force || v->keep ? 0 : each_entry(v, blocks, old, refuse_present);
-    if (rc == 0)
-        rc = set_size(v, size);
-    if (rc == 0)
-        rc = each_entry(v, blocks, old, clear_entry);
-    return rc ? rc : image_flush_sync(&v->base);
+    r->phase = phase;
+    r->pos = 0;
+    return step;
 }
 
-bool vhdx_resize(struct image *img, uint64_t size, bool force, err *e)
+/* A larger table: copied, made durable, switched to by one entry of the log. */
+static int move_table(struct vhdx *v, struct resize *r, enum resize_step *step)
 {
-    struct vhdx *v = (struct vhdx *)img;
+    uint32_t len = table_for(v, r->size);
+    int rc = 0;
+    switch (r->phase) {
+    case MAKE_TABLE:
+        rc = space_alloc(&v->space, len, &r->table);
+        *step = next(r, COPY_TABLE, RESIZE_MORE);
+        break;
+    case COPY_TABLE:
+        rc = copy_table(v, r);
+        *step = r->pos < v->bat_len ? RESIZE_MORE : next(r, SWITCH_TABLE, RESIZE_FLUSH);
+        break;
+    case SWITCH_TABLE:
+        rc = point_to_table(v, r->table, len);
+        *step = next(r, LEAVE_TABLE, RESIZE_FLUSH);
+        if (rc)
+            break;
+        r->old_table = v->bat_off;
+        r->pos = v->bat_len; /* for the next phase */
+        v->bat_off = r->table;
+        v->bat_len = len;
+        break;
+    default:
+        space_free(&v->space, r->old_table, r->pos);
+        *step = next(r, FORGET, RESIZE_MORE);
+        r->pos = v->nblocks;
+    }
+    return rc;
+}
+
+static int grow_step(struct vhdx *v, struct resize *r, enum resize_step *step)
+{
+    uint64_t blocks = div_round_up(r->size, v->base.block_size);
+    int rc;
+    switch (r->phase) {
+    case ZERO_TAIL:
+        rc = zero_tail(v, r->size);
+        bool larger = table_for(v, r->size) > v->bat_len;
+        *step = next(r, larger ? MAKE_TABLE : FORGET, RESIZE_MORE);
+        if (!larger)
+            r->pos = v->nblocks;
+        return rc;
+    case FORGET:
+        if (v->keep)
+            rc = each_entry(v, r, MIN(blocks, r->pos + FIXED_A_STEP), give_space, step);
+        else
+            rc = each_entry(v, r, blocks, forget_entry, step);
+        if (*step == RESIZE_DONE)
+            *step = r->pos < blocks ? RESIZE_MORE : next(r, SET_SIZE, RESIZE_MORE);
+        return rc;
+    default: return move_table(v, r, step);
+    }
+}
+
+static int shrink_step(struct vhdx *v, struct resize *r, enum resize_step *step)
+{
+    bool look = r->phase == LOOK;
+    int rc = each_entry(v, r, v->nblocks, look ? refuse_present : clear_entry, step);
+    if (*step == RESIZE_DONE)
+        *step = look ? next(r, SET_SIZE, RESIZE_MORE) : next(r, END, RESIZE_FLUSH);
+    return rc;
+}
+
+static enum resize_step begin(struct vhdx *v, struct resize *r)
+{
+    if (!v->active) {
+        vhdx_activate(v);
+        return RESIZE_WAIT;
+    }
+    bool shrink = r->size < v->base.size, look = shrink && !r->force && !v->keep;
+    next(r, look ? LOOK : shrink ? SET_SIZE : ZERO_TAIL, RESIZE_MORE);
+    if (look)
+        r->pos = div_round_up(r->size, v->base.block_size);
+    return RESIZE_MORE;
+}
+
+static int one_step(struct vhdx *v, struct resize *r, enum resize_step *step)
+{
+    bool shrink = r->size < v->base.size;
+    switch (r->phase) {
+    case BEGIN: *step = begin(v, r); return 0;
+    case SET_SIZE: *step = next(r, SIZE_IS_SET, RESIZE_FLUSH); return set_size(v, r->size);
+    case SIZE_IS_SET: /* what nothing refers to any more */
+        *step = next(r, shrink ? CLEAR : END, RESIZE_MORE);
+        if (shrink)
+            r->pos = div_round_up(r->size, v->base.block_size);
+        return 0;
+    case END:
+        vhdx_set_geometry(v, r->size);
+        *step = RESIZE_DONE;
+        return 0;
+    default: return shrink ? shrink_step(v, r, step) : grow_step(v, r, step);
+    }
+}
+
+static bool size_possible(const struct vhdx *v, uint64_t size, err *e)
+{
+    const struct image *img = &v->base;
     if (!size || size > VHDX_MAX_SIZE || size % img->logical_sector)
         return err_set(e, ERR_INVALID, "%s cannot have a size of %llu bytes", NAME(v),
                        (unsigned long long)size);
-    if (size == img->size)
-        return true;
-    if (size < img->size && v->has_parent)
-        return err_set(e, ERR_UNSUPPORTED, "%s is differencing and cannot shrink: merge it first",
-                       NAME(v));
-    int rc = vhdx_settle_identity(img);
-    if (rc == 0)
-        rc = size > img->size ? grow(v, size) : shrink(v, size, force);
+    return size >= img->size || !v->has_parent ||
+           err_set(e, ERR_UNSUPPORTED, "%s is differencing and cannot shrink: merge it first",
+                   NAME(v));
+}
+
+enum resize_step vhdx_resize(struct image *img, struct resize *r, err *e)
+{
+    struct vhdx *v = (struct vhdx *)img;
+    if (!size_possible(v, r->size, e))
+        return RESIZE_FAILED;
+    if (r->size == img->size)
+        return RESIZE_DONE;
+    enum resize_step step;
+    int rc = one_step(v, r, &step);
+    if (!rc)
+        return step;
     if (rc == ENOTEMPTY)
-        return err_set(e, ERR_STATE, "%s holds data beyond the new size", NAME(v));
-    if (rc)
-        return err_errno(e, rc, "Could not resize %s", NAME(v));
-    vhdx_set_geometry(v, size);
-    return true;
+        err_set(e, ERR_STATE, "%s holds data beyond the new size", NAME(v));
+    else
+        err_errno(e, rc, "Could not resize %s", NAME(v));
+    return RESIZE_FAILED;
 }
 
 /* ---- parents ---- */

@@ -108,7 +108,7 @@ int vhdx_clean(struct image *img);
 int vhdx_settle_identity(struct image *img);
 
 /* vhdx-resize.c */
-bool vhdx_resize(struct image *img, uint64_t size, bool force, err *e);
+enum resize_step vhdx_resize(struct image *img, struct resize *r, err *e);
 bool vhdx_identity(struct image *img, struct guid *out);
 bool vhdx_parent_ref(struct image *img, struct parent_ref *out, err *e);
 bool vhdx_set_parent(struct image *img, const char *path, const char *absolute,
