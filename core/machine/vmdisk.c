@@ -360,6 +360,57 @@ bool vm_set_medium(struct vm *v, const char *id, const char *path, bool ask, err
     return true;
 }
 
+/* ---- size ---- */
+
+struct sizing {
+    struct leaving end;
+    uint64_t size;
+    bool force;
+    err e;
+};
+
+static void resized(void *ctx, const err *e)
+{
+    struct sizing *s = ctx;
+    struct leaving *l = &s->end;
+    s->e = *e;
+    l->v->luns[l->lun].leaving = false;
+    if (e->code == ERR_NONE)
+        vm_changed(l->v, VM_CHANGED_DISKS);
+    leaving_done(l);
+}
+
+static void do_resize(struct vm_call *c)
+{
+    struct sizing *s = c->arg;
+    int n = find_lun(c->v, s->end.id, false);
+    if (n < 0 || c->v->luns[n].dvd) {
+        c->ok = err_set(c->e, ERR_NOT_FOUND, "there is no disk \"%s\"", s->end.id);
+        return;
+    }
+    s->end.lun = (unsigned)n;
+    c->v->luns[n].leaving = true; /* not to be taken away meanwhile */
+    disk_resize_start(c->v->luns[n].disk, s->size, s->force, resized, s);
+    c->ok = true;
+}
+
+bool vm_resize_disk(struct vm *v, const char *id, uint64_t size, bool force, err *e)
+{
+    struct sizing s = {.end = {.lock = PTHREAD_MUTEX_INITIALIZER,
+                               .gone = PTHREAD_COND_INITIALIZER,
+                               .v = v,
+                               .id = id},
+                       .size = size,
+                       .force = force,
+                       .e = ERR_INIT};
+    if (!vm_call(v, do_resize, &s, e))
+        return false;
+    wait_gone(&s.end);
+    if (s.e.code != ERR_NONE && e)
+        *e = s.e;
+    return s.e.code == ERR_NONE;
+}
+
 /* ---- listing ---- */
 
 struct listing {

@@ -26,11 +26,12 @@ struct copy {
     struct copy_range all;
     struct copy_redo *redos; /* oldest first */
     uint64_t finished;
+    uint64_t moved; /* since `passed` was called */
     struct slot slots[SLOTS];
     uint8_t *memory;
     unsigned busy;
     int status;
-    bool bad_read, flushing, synced, ended;
+    bool bad_read, flushing, synced, passing, ended;
     bool proceeding, more;
     uint64_t bad_at;
     struct disk_req flush;
@@ -85,6 +86,8 @@ static void release(struct slot *s)
     struct copy *c = s->copy;
     give_slot(s);
     told(c, s->range, s->len);
+    if (s->range == &c->all && s->req.op != DISK_WRITE_ZEROES)
+        c->moved += s->len;
     if (c->p.progress && !c->status && s->range == &c->all)
         c->p.progress(c->p.ctx, c->finished, c->p.length);
     proceed(c);
@@ -317,10 +320,16 @@ static bool in_flight(const struct copy *c, const struct copy_range *r)
     return false;
 }
 
+/* Not too far ahead of what is known to be passed. */
+static bool must_wait(const struct copy *c, const struct copy_range *r)
+{
+    return r->looking || (r == &c->all && c->passing && c->moved >= c->p.pass_step);
+}
+
 static void advance(struct copy *c, struct copy_range *r)
 {
     for (int i = 0; i < SLOTS; i++)
-        while (!c->slots[i].busy && !r->looking && !c->status && r->pos < r->end)
+        while (!c->slots[i].busy && !must_wait(c, r) && !c->status && r->pos < r->end)
             next_piece(c, &c->slots[i], r);
 }
 
@@ -380,9 +389,37 @@ static void flush_target(struct copy *c)
     disk_submit(c->p.to, &c->flush);
 }
 
+/* Before this everything is done. */
+static uint64_t all_before(const struct copy *c)
+{
+    uint64_t to = c->all.pos;
+    for (int i = 0; i < SLOTS; i++) {
+        const struct slot *s = &c->slots[i];
+        if (s->busy && s->range == &c->all && s->len)
+            to = MIN(to, s->off);
+    }
+    return to;
+}
+
+static void tell_passed(struct copy *c)
+{
+    if (!c->p.passed || c->passing || c->status || c->flushing || c->synced ||
+        c->moved < c->p.pass_step)
+        return;
+    c->moved = 0;
+    c->passing = true;
+    c->p.passed(c->p.ctx, all_before(c));
+}
+
+void copy_passed(struct copy *c)
+{
+    c->passing = false;
+    loop_post(c->p.to->loop, &c->kick);
+}
+
 static void end_if_done(struct copy *c)
 {
-    if (c->flushing || c->ended || c->kick.pending)
+    if (c->passing || c->flushing || c->ended || c->kick.pending)
         return;
     if (!c->status && !c->synced) {
         if (c->all.pos >= c->all.end && !c->all.busy)
@@ -408,6 +445,7 @@ static void proceed(struct copy *c)
         round_of_pieces(c);
     }
     c->proceeding = false;
+    tell_passed(c);
     end_if_done(c);
 }
 

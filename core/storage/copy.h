@@ -24,6 +24,10 @@ struct copy_params {
     uint64_t length;                                            /* bytes from the start */
     void (*progress)(void *ctx, uint64_t done, uint64_t total); /* may be NULL */
     void (*synced)(void *ctx);                                  /* live; once, from the loop */
+    /* All before `to` has been written to the target, said after every `pass_step` bytes or so; the
+     * end waits until copy_passed. May be NULL. */
+    void (*passed)(void *ctx, uint64_t to);
+    uint64_t pass_step;
     /* Once, from the loop: everything is written and flushed, or `status` (ECANCELED too). `at` is
      * where an error was met. */
     void (*done)(void *ctx, int status, bool reading, uint64_t at);
@@ -39,6 +43,7 @@ void copy_cancel(struct copy *c);
  * 0, because the copy may still fail on its own.
  */
 void copy_again(struct copy *c, struct copy_redo *r);
+void copy_passed(struct copy *c);
 /* The source is not changed any more: `done` comes when all is there. */
 void copy_finish(struct copy *c);
 /* After `done`. */

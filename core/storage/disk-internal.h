@@ -89,6 +89,7 @@ struct disk {
 
     struct disk_merge *merge; /* the one under way */
     bool close_wanted;        /* at the end of the merge */
+    uint64_t merge_step;      /* bytes copied between two reliefs (relief.h); 0: as usual */
     struct copy *mirror;      /* the top layer is being copied: to be told of changes */
 
     void (*change_fn)(void *ctx);

@@ -157,8 +157,9 @@ const char *disk_layer_name(const struct disk *d, unsigned depth);
 /*
  * Merges the layer `depth` below the top into the one below it, in the background: the layer above
  * is then told its new parent and the merged layer leaves the chain; its file may be deleted when
- * `done` says so (e->code NONE). After a failure, a cancellation or a crash the chain is as it was,
- * and merging may be begun again.
+ * `done` says so (e->code NONE). After a failure, a cancellation or a crash the chain reads as it
+ * did, and merging may be begun again: what was merged is not copied again but for the last part,
+ * because the merged layer gives up in steps what the one below it holds durably.
  *
  * Depth 0 is the layer in use. What the guest changes goes to both layers once it was copied, and
  * when the lower one holds everything, durably, `ready` is called: from then on either file is the

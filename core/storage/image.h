@@ -57,6 +57,9 @@ struct image_ops {
     enum map_kind (*map_zero)(struct image *img, uint64_t off, bool unmap, bool discard,
                               struct map *m);
     void (*wrote)(struct image *img, uint64_t off, uint64_t len, struct meta_page *pin, bool ok);
+    /* Of a differencing image, `off` at the start of a block: what the range's whole blocks hold is
+     * in the parent too, and goes. PARENT: m->len bytes are dealt with. Nobody writes there now. */
+    enum map_kind (*forget)(struct image *img, uint64_t off, struct map *m);
     /* Makes everything written so far durable; ends with image_durable, then image_settled (each
      * once, not from within). */
     void (*commit)(struct image *img);

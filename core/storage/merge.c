@@ -8,7 +8,9 @@
  *   2. B takes A's identity: whoever was made on A now fits B.
  *   3. The layer above is told B's name. A is out of the chain; its file may go.
  *
- * After a crash between any two steps the chain opens and reads as it should.
+ * After a crash between any two steps the chain opens and reads as it should. So that a merge begun
+ * again does not begin at the start, A forgets from time to time what B has, durably (relief.h);
+ * that also gives its space back.
  *
  * Where A is the top and in use, what the guest changes is copied again before it is acknowledged.
  * When B holds all of it, A over B and B alone read the same and go on doing so, each flush being
@@ -21,7 +23,10 @@
 
 #include "core/base/log.h"
 #include "core/storage/copy.h"
+#include "core/storage/relief.h"
 #include "core/storage/tool.h"
+
+static const uint64_t MERGE_STEP = 128 << 20;
 
 struct disk_merge {
     struct disk *disk;
@@ -29,6 +34,7 @@ struct disk_merge {
     struct image *above, *a, *b;
     struct disk *from, *to; /* views */
     struct copy *copy;
+    struct relief relief;
     enum { MERGE_BELOW, MERGE_OFFLINE, MERGE_LIVE } kind;
     bool late;   /* was live, until a layer was put on top */
     bool ready;  /* live: B alone is the disk, too */
@@ -264,8 +270,21 @@ static void progressed(void *ctx, uint64_t done, uint64_t total)
         m->p.progress(m->p.ctx, done, total);
 }
 
+static void relieved(void *ctx)
+{
+    struct disk_merge *m = ctx;
+    copy_passed(m->copy);
+}
+
+static void passed(void *ctx, uint64_t to)
+{
+    struct disk_merge *m = ctx;
+    relief_start(&m->relief, to, m->kind == MERGE_LIVE ? m->disk : NULL);
+}
+
 static bool start_copy(struct disk_merge *m, err *e)
 {
+    m->relief = (struct relief){.a = m->a, .b = m->b, .done = relieved, .ctx = m};
     m->from = disk_view(m->disk, m->a, e);
     m->to = m->from ? disk_view(m->disk, m->b, e) : NULL;
     if (!m->to)
@@ -275,6 +294,8 @@ static bool start_copy(struct disk_merge *m, err *e)
                              .layer = true,
                              .live = m->kind == MERGE_LIVE,
                              .synced = synced,
+                             .passed = passed,
+                             .pass_step = m->disk->merge_step ? m->disk->merge_step : MERGE_STEP,
                              .length = m->a->size,
                              .progress = progressed,
                              .done = copied,

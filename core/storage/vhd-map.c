@@ -258,6 +258,30 @@ enum map_kind vhd_map_zero(struct image *img, uint64_t off, bool unmap, bool dis
     return MAP_ZERO;
 }
 
+enum map_kind vhd_forget(struct image *img, uint64_t off, struct map *m)
+{
+    struct vhd *v = V(img);
+    uint64_t block = off >> v->block_shift, want = m->len;
+    m->len = MIN(want, img->block_size);
+    if (m->len < img->block_size && off + m->len != img->size)
+        return MAP_PARENT;
+    struct meta_page *p = bat_page(v, block, m);
+    if (!p)
+        return MAP_LOAD;
+    uint32_t entry = bat_get(p, block);
+    if (entry == VHD_UNUSED) {
+        m->len = same_beyond(v, p, block, m->len, want);
+        return MAP_PARENT;
+    }
+    if (!may_change(v))
+        return MAP_WAIT;
+    bat_set(v, p, block, VHD_UNUSED);
+    if (vhd_block_ok(v, entry))
+        space_free(&v->space, (uint64_t)entry * VHD_SECTOR,
+                   v->bitmap_size + (uint64_t)img->block_size);
+    return MAP_PARENT;
+}
+
 void vhd_wrote(struct image *img, uint64_t off, uint64_t len, struct meta_page *pin, bool ok)
 {
     struct vhd *v = V(img);

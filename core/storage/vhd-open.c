@@ -292,6 +292,7 @@ const struct image_ops vhd_ops = {
     .map_write = vhd_map_write,
     .map_zero = vhd_map_zero,
     .wrote = vhd_wrote,
+    .forget = vhd_forget,
     .commit = vhd_commit,
     .clean = vhd_clean,
     .settle_identity = vhd_settle_identity,

@@ -59,6 +59,7 @@ enum map_kind vhd_map(struct image *img, uint64_t off, struct map *m);
 enum map_kind vhd_map_write(struct image *img, uint64_t off, struct map *m);
 enum map_kind vhd_map_zero(struct image *img, uint64_t off, bool unmap, bool discard,
                            struct map *m);
+enum map_kind vhd_forget(struct image *img, uint64_t off, struct map *m);
 void vhd_wrote(struct image *img, uint64_t off, uint64_t len, struct meta_page *pin, bool ok);
 bool vhd_block_ok(const struct vhd *v, uint32_t entry);
 

@@ -426,6 +426,7 @@ const struct image_ops vhdx_ops = {
     .map_write = vhdx_map_write,
     .map_zero = vhdx_map_zero,
     .wrote = vhdx_wrote,
+    .forget = vhdx_forget,
     .commit = vhdx_commit,
     .clean = vhdx_clean,
     .settle_identity = vhdx_settle_identity,

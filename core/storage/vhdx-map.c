@@ -372,6 +372,36 @@ enum map_kind vhdx_map_zero(struct image *img, uint64_t off, bool unmap, bool di
     return vhdx_map_write(img, off, m);
 }
 
+/* ---- forgetting ---- */
+
+enum map_kind vhdx_forget(struct image *img, uint64_t off, struct map *m)
+{
+    struct vhdx *v = V(img);
+    uint64_t want = m->len;
+    struct place at = locate(v, off, want);
+    m->len = at.len;
+    if (!is_whole(v, off, &at))
+        return MAP_PARENT;
+    if (!v->active) {
+        vhdx_activate(v);
+        return MAP_WAIT;
+    }
+    struct meta_page *p = bat_page(v, at.index, m);
+    if (!p)
+        return MAP_LOAD;
+    uint64_t entry = bat_get(v, p, at.index);
+    if (VHDX_ENTRY_STATE(entry) == VHDX_NOT_PRESENT) {
+        m->len = same_beyond(v, p, &at, entry, want);
+        return MAP_PARENT;
+    }
+    if (!may_change(v))
+        return MAP_WAIT;
+    bat_set(v, p, at.index, VHDX_NOT_PRESENT);
+    if (present(entry) && vhdx_payload_ok(v, VHDX_ENTRY_OFFSET(entry), img->block_size))
+        space_free(&v->space, VHDX_ENTRY_OFFSET(entry), img->block_size);
+    return MAP_PARENT;
+}
+
 /* ---- after the bytes ---- */
 
 /* A block all of whose sectors are there needs its bitmap no more. */

@@ -90,6 +90,7 @@ enum map_kind vhdx_map(struct image *img, uint64_t off, struct map *m);
 enum map_kind vhdx_map_write(struct image *img, uint64_t off, struct map *m);
 enum map_kind vhdx_map_zero(struct image *img, uint64_t off, bool unmap, bool discard,
                             struct map *m);
+enum map_kind vhdx_forget(struct image *img, uint64_t off, struct map *m);
 void vhdx_wrote(struct image *img, uint64_t off, uint64_t len, struct meta_page *pin, bool ok);
 bool vhdx_payload_ok(const struct vhdx *v, uint64_t off, uint64_t len);
 static inline uint64_t vhdx_block_index(const struct vhdx *v, uint64_t block)

@@ -10,6 +10,7 @@
 
 #include "check.h"
 #include "core/base/bytes.h"
+#include "core/storage/disk-internal.h"
 #include "core/storage/disk-tool.h"
 
 #ifdef __has_feature
@@ -191,6 +192,7 @@ static void checkpoints_in_use(enum disk_format f, const char *ending)
     }
     CHECK(create(n[0], f, NULL, 1 << 20));
     struct disk *d = open_it(n[0], 0);
+    d->merge_step = 1 << 20;
     scribble(d, 20);
     for (int i = 1; i < 5; i++) {
         CHECK(push(d, n[i], false));
@@ -249,6 +251,95 @@ static void checkpoints_of_vhd(void)
     checkpoints_in_use(DISK_FORMAT_VHD, "vhd");
 }
 
+/* ---- merging goes on where it was ---- */
+
+/* What the layer itself holds. */
+static uint64_t held_by(const char *name)
+{
+    struct disk *d = open_it(name, DISK_OPEN_READ_ONLY | DISK_OPEN_NO_PARENT);
+    struct disk_extent x;
+    uint64_t sum = 0;
+    for (uint64_t off = 0; d && off < SIZE && disk_map(d, off, &x, NULL); off += x.length)
+        sum += x.kind == DISK_EXTENT_DATA ? x.length : 0;
+    disk_close(d);
+    return sum;
+}
+
+struct interruption {
+    struct disk_merge *job;
+    bool done;
+};
+static void interrupt_at_two_thirds(void *ctx, uint64_t done, uint64_t total)
+{
+    struct interruption *i = ctx;
+    if (done > total / 3 * 2 && i->job) {
+        disk_merge_cancel(i->job);
+        i->job = NULL;
+    }
+}
+static void interrupted(void *ctx, const err *e)
+{
+    CHECK_EQ(e->code, ERR_CANCELLED);
+    ((struct interruption *)ctx)->done = true;
+}
+
+/* base <- upper [<- top]: `upper` is full, goes down, and is interrupted. */
+static void merge_again(enum disk_format f, const char *ending, bool in_use)
+{
+    char n[3][64];
+    err e = ERR_INIT;
+    struct merged m;
+    struct interruption i = {0};
+    for (int k = 0; k < 3; k++) {
+        char name[32];
+        snprintf(name, sizeof name, "again%d-%d.%s", in_use, k, ending);
+        snprintf(n[k], sizeof n[k], "%s", at(name));
+    }
+    memset(model, 0, SIZE);
+    CHECK(create(n[0], f, NULL, 1 << 20));
+    struct disk *d = open_it(n[0], 0);
+    CHECK(push(d, n[1], false));
+    for (uint64_t off = 0; off < SIZE; off += 1 << 20) {
+        memset(model + off, (int)(off >> 20) + 1, 1 << 20);
+        CHECK_EQ(disk_write_sync(d, off, model + off, 1 << 20), 0);
+    }
+    CHECK(in_use || push(d, n[2], false));
+    CHECK(told(disk_settle_layers(d, &e), &e));
+    d->merge_step = 1 << 20;
+    struct disk_merge_params p = {
+        .depth = !in_use, .progress = interrupt_at_two_thirds, .done = interrupted, .ctx = &i};
+    i.job = disk_merge_start(d, &p, &e);
+    CHECK(told(i.job, &e));
+    while (!i.done)
+        loop_turn(loop, -1);
+    CHECK(same(d));
+    scribble(d, 3);
+    disk_close(d);
+    uint64_t left = held_by(n[1]);
+    CHECK(left > 0 && left < SIZE);
+    CHECK(reads_so(n[in_use ? 1 : 2]));
+    CHECK(sound(n[1]) && sound(n[0]));
+    d = open_it(n[in_use ? 1 : 2], 0);
+    d->merge_step = 1 << 20;
+    CHECK(start_merge(d, !in_use, &m) != NULL);
+    while (!m.done)
+        scribble(d, 1);
+    CHECK(told(m.e.code == ERR_NONE, &m.e));
+    CHECK(unlink(n[1]) == 0);
+    CHECK(same(d));
+    disk_close(d);
+    CHECK(reads_so(n[in_use ? 0 : 2]));
+    CHECK(sound(n[0]));
+}
+
+static void merging_goes_on(void)
+{
+    for (int in_use = 0; in_use < 2; in_use++) {
+        merge_again(DISK_FORMAT_VHDX, "vhdx", in_use);
+        merge_again(DISK_FORMAT_VHD, "vhd", in_use);
+    }
+}
+
 /* ---- merging the layer in use ---- */
 
 enum live { LIVE_AT_ONCE, LIVE_LATER, LIVE_PUSH, LIVE_CANCEL, LIVE_CLOSE, LIVE_WAYS };
@@ -283,6 +374,7 @@ static void merge_live(enum disk_format f, const char *ending, enum live how)
     memset(model, 0, SIZE);
     CHECK(create(n[0], f, NULL, 1 << 20));
     struct disk *d = open_it(n[0], 0);
+    d->merge_step = 1 << 20;
     for (int i = 0; i < 3; i++) {
         CHECK(i == 0 || push(d, n[i], false));
         scribble(d, 15);
@@ -544,6 +636,7 @@ static void conversions_and_refusals(void)
 static const struct check_test tests[] = {
     CHECK_TEST(checkpoints_of_vhdx),
     CHECK_TEST(checkpoints_of_vhd),
+    CHECK_TEST(merging_goes_on),
     CHECK_TEST(the_layer_in_use_of_vhdx),
     CHECK_TEST(the_layer_in_use_of_vhd),
     CHECK_TEST(flushes_wait_for_the_manifest),

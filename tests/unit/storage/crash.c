@@ -44,7 +44,7 @@ static uint32_t next_version;
 static struct crashstore store;
 static struct loop *loop, *loop2;
 static const struct scenario *scenario;
-static unsigned long merges, cuts, want_cuts = 10000, bad_cuts, qemu_checks;
+static unsigned long merges, resizes, cuts, want_cuts = 10000, bad_cuts, qemu_checks;
 static uint64_t seed = 1;
 static bool playing, have_qemu;
 /* The file that is the disk; while a merge of the layer in use waits to be concluded, or this. */
@@ -374,7 +374,16 @@ static void new_model(const struct scenario *sc)
     store.before_change = before_change;
 }
 
-static void one_run(const struct scenario *sc, unsigned ops)
+/* A disk in use grows, its table too, and later shrinks to what it was. */
+static void resized(void *ctx, const err *e)
+{
+    if (e->code != ERR_NONE)
+        fprintf(stderr, "%s\n", e->text);
+    CHECK_EQ(e->code, ERR_NONE);
+    resizes++;
+}
+
+static void one_run(const struct scenario *sc, unsigned ops, bool resizing)
 {
     err e = ERR_INIT;
     new_model(sc);
@@ -393,8 +402,12 @@ static void one_run(const struct scenario *sc, unsigned ops)
     if (!d)
         return;
     playing = true;
-    for (unsigned i = 0; i < ops; i++)
+    uint64_t large = sc->format == DISK_FORMAT_VHDX ? 160ull << 30 : 4ull << 30;
+    for (unsigned i = 0; i < ops; i++) {
+        if (resizing && (i == ops / 3 || i == ops * 2 / 3))
+            disk_resize_start(d, i == ops / 3 ? large : SIZE, true, resized, NULL);
         one_op(d);
+    }
     wait_for(0);
     disk_close(d); /* cuts while it is closed count too */
     playing = false;
@@ -431,6 +444,7 @@ static void one_merge(const struct scenario *sc)
     }
     struct disk *d = crashstore_disk(&store, "d", 0, &e);
     CHECK(d != NULL);
+    d->merge_step = 128 << 10;
     playing = true;
     CHECK(d && disk_merge_start(
                    d, &(struct disk_merge_params){.depth = 1, .done = merged, .ctx = &done}, &e));
@@ -467,6 +481,7 @@ static void one_live_merge(const struct scenario *sc)
     for (int i = 0; i < 20; i++)
         one_op(d);
     struct disk_merge_params p = {.ready = ready, .done = merged, .ctx = &done};
+    d->merge_step = 128 << 10;
     struct disk_merge *m = disk_merge_start(d, &p, &e);
     CHECK(m != NULL);
     while (m && !or_name && !done)
@@ -514,8 +529,8 @@ int main(int argc, char **argv)
         else if (run % 7 == 6)
             one_live_merge(&all[run / 7 % 2 ? 3 : 1]);
         else
-            one_run(&all[run % 7], 60);
-    printf("%lu cuts, %lu of them shown to qemu-img, %lu merges, %lu bad\n", cuts, qemu_checks,
-           merges, bad_cuts);
+            one_run(&all[run % 7], 60, run % 21 >= 14 && (run % 7 == 0 || run % 7 == 2));
+    printf("%lu cuts, %lu of them shown to qemu-img, %lu merges, %lu resizes, %lu bad\n", cuts,
+           qemu_checks, merges, resizes, bad_cuts);
     return bad_cuts || check_failures;
 }
