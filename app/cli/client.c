@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -105,6 +106,42 @@ static bool find_running(const char *name, char id[GUID_STR_LEN + 1])
         }
     }
     return false;
+}
+
+/* Which disk of the machine this file is, or NULL. */
+static char *disk_of(struct client *c, const struct stat *file)
+{
+    g_autoptr(GVariant) disks = vireo_machine1_dup_disks(c->machine);
+    GVariantIter it;
+    GVariant *d;
+    char *found = NULL;
+    g_variant_iter_init(&it, disks);
+    while (!found && (d = g_variant_iter_next_value(&it))) {
+        const char *path = "", *id = "";
+        struct stat st;
+        g_variant_lookup(d, "path", "&s", &path);
+        g_variant_lookup(d, "id", "&s", &id);
+        if (*path && stat(path, &st) == 0 && st.st_dev == file->st_dev && st.st_ino == file->st_ino)
+            found = g_strdup(id);
+        g_variant_unref(d);
+    }
+    return found;
+}
+
+struct client *client_find_disk(const char *path, char **id)
+{
+    struct stat file;
+    g_autofree char *folder = g_build_filename(runtime_dir(), "vireo", NULL);
+    g_autoptr(GDir) dir = stat(path, &file) == 0 ? g_dir_open(folder, 0, NULL) : NULL;
+    const char *entry;
+    struct guid g;
+    while (dir && (entry = g_dir_read_name(dir))) {
+        struct client *c = guid_parse(entry, &g) ? try_connect(entry, NULL) : NULL;
+        if (c && (*id = disk_of(c, &file)))
+            return c;
+        client_close(c);
+    }
+    return NULL;
 }
 
 /* The id of a machine of the store, or one that only runs. */

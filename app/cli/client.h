@@ -28,6 +28,8 @@ void client_set_runtime(const char *path);
 struct client *client_connect(const char *name_or_id);
 /* The same without a message where the machine does not run. */
 struct client *client_find(const struct guid *id);
+/* The machine that has this file as a disk, and which; NULL without a message where none has. */
+struct client *client_find_disk(const char *path, char **id);
 /* A method of org.vireo.Machine1, its progress on the terminal meanwhile. Takes a floating
  * `parameters`; NULL with the message out. */
 GVariant *client_call(struct client *c, const char *method, GVariant *parameters);

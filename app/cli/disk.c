@@ -348,7 +348,9 @@ static int disk_convert_cmd(int argc, char **argv)
 static const char resize_help[] = "Usage: vireoctl disk resize FILE SIZE|minimum [--force]\n\n"
                                   "\"minimum\" is the end of the last byte that is not zero. A "
                                   "smaller size would lose data: that\n"
-                                  "needs --force. Partitions are the guest's to resize.\n";
+                                  "needs --force. Partitions are the guest's to resize.\n"
+                                  "A disk of a running machine is resized there; the guest sees "
+                                  "it with its next request.\n";
 
 static int resize_to(struct disk *d, const char *path, const char *want, bool force)
 {
@@ -378,6 +380,23 @@ static int resize_to(struct disk *d, const char *path, const char *want, bool fo
     return disk_resize(d, size, true, &e) ? CLI_OK : cli_fail(&e);
 }
 
+/* False: no machine of ours has it. */
+static bool resize_in_use(const char *path, const char *want, bool force, int *rc)
+{
+    err e = ERR_INIT;
+    uint64_t size;
+    if (!strcmp(want, "minimum")) {
+        *rc = cli_usage("the smallest size of a disk in use is not known: say which");
+        return true;
+    }
+    if (!cli_size(want, &size, &e)) {
+        cli_fail(&e);
+        *rc = CLI_USAGE;
+        return true;
+    }
+    return cli_resize_live(path, size, force, rc);
+}
+
 static int disk_resize_cmd(int argc, char **argv)
 {
     bool force = false;
@@ -389,9 +408,11 @@ static int disk_resize_cmd(int argc, char **argv)
         return CLI_USAGE;
     struct disk_open_params op = {.path = argv[1], .opener = &disk_opener_paths, .loop = loop};
     struct disk *d = disk_open(&op, &e);
+    int rc;
     if (!d)
-        return cli_fail(&e);
-    int rc = resize_to(d, argv[1], argv[2], force);
+        return e.code == ERR_BUSY && resize_in_use(argv[1], argv[2], force, &rc) ? rc
+                                                                                 : cli_fail(&e);
+    rc = resize_to(d, argv[1], argv[2], force);
     disk_close(d);
     return rc;
 }

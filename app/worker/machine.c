@@ -26,6 +26,7 @@ struct job {
     char *text, *text2;
     int fd, kind;
     uint32_t number;
+    uint64_t size;
     bool flag, flag2, ends; /* ends: the worker is of no use if it fails */
     struct vm_disk_request disk;
     struct vm_adapter_settings adapter;
@@ -501,6 +502,23 @@ static gboolean on_remove_disk(VireoMachine1 *m, GDBusMethodInvocation *call, co
     return job_start(j, run_remove_disk);
 }
 
+static bool run_resize_disk(struct job *j, err *e)
+{
+    return vm_resize_disk(j->w->vm, j->text, j->size, j->flag, e);
+}
+
+static gboolean on_resize_disk(VireoMachine1 *m, GDBusMethodInvocation *call, const char *id,
+                               guint64 size, gboolean force, struct worker *w)
+{
+    if (!need_live(w, call))
+        return TRUE;
+    struct job *j = job_new(w, call);
+    j->text = g_strdup(id);
+    j->size = size;
+    j->flag = force;
+    return job_start(j, run_resize_disk);
+}
+
 static bool run_medium(struct job *j, err *e)
 {
     return vm_set_medium(j->w->vm, j->text, j->text2, j->flag, e);
@@ -835,6 +853,7 @@ void worker_export_machine(struct worker *w)
         {"handle-serial-break", G_CALLBACK(on_serial_break)},
         {"handle-add-disk", G_CALLBACK(on_add_disk)},
         {"handle-remove-disk", G_CALLBACK(on_remove_disk)},
+        {"handle-resize-disk", G_CALLBACK(on_resize_disk)},
         {"handle-insert-media", G_CALLBACK(on_insert)},
         {"handle-eject-media", G_CALLBACK(on_eject)},
         {"handle-add-adapter", G_CALLBACK(on_add_adapter)},

@@ -221,6 +221,31 @@ def private_switch(a, b):
     check("and nobody answers there", status != 0, text)
 
 
+def resized(m, o):
+    """A disk in use gets another size; the guest sees it with its next requests."""
+    image = os.path.join(o.top, "grows.vhdx")
+    m.ctl("disk", "create", image, "--size", "64M", "--block-size", "1M")
+    made = m.ctl("disk", "add", m.name, image).stdout.strip()
+    wait = ("i=0; while [ \"$(cat /sys/block/sda/size 2>/dev/null)\" != %d ] && [ $i -lt 300 ]; do sleep 0.1; i=$((i+1)); "
+            "dd if=/dev/sda of=/dev/null bs=4k count=1 iflag=direct 2>/dev/null; done; ")
+    m.do(wait % 131072 + "(while dd if=/dev/zero of=/dev/sda bs=64k count=64 oflag=direct 2>/dev/null; do :; done) & busy=$!", 60)
+    m.ctl("disk", "resize", image, "160M")
+    status, out = m.do(wait % 327680 + "cat /sys/block/sda/size; "
+                       "printf far | dd of=/dev/sda bs=1 seek=167772157 conv=fsync,notrunc 2>/dev/null", 120)
+    check("a disk in use grows, and its guest writes to the new end", status == 0 and "327680" in out, out)
+    r = m.ctl("disk", "resize", image, "32M", ok=False)
+    check("a disk in use does not lose data", r.returncode == 1 and "data" in r.stderr, r.stderr)
+    m.do("kill $busy; wait; sync", 60)
+    m.ctl("disk", "remove", m.name, made)
+    info = json.loads(m.ctl("disk", "info", image, "--json").stdout)
+    m.ctl("disk", "check", image)
+    raw = os.path.join(o.top, "grown.raw")
+    m.ctl("disk", "convert", image, raw)
+    with open(raw, "rb") as f:
+        f.seek(-3, 2)
+        check("what was written there is there", info["size"] == 160 << 20 and f.read() == b"far", info)
+
+
 def disks(m, o):
     image = os.path.join(o.top, "disk.img")
     with open(image, "wb") as f:
@@ -294,6 +319,7 @@ def main():
         b.wait("VIREO-READY", 180)
         private_switch(a, b)
         disks(a, o)
+        resized(a, o)
         life(a, o)
         killed(b)
     finally:
