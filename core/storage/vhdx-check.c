@@ -104,28 +104,43 @@ static bool repair_entry(struct table *t, uint64_t at)
     return v->base.meta.ndirty < v->max_dirty / 2 || image_flush_sync(&v->base) == 0;
 }
 
+static void check_entry(struct table *t, uint64_t i, uint64_t entry, bool beyond)
+{
+    const char *fault = entry_fault(t, i, entry, beyond);
+    if (!fault)
+        return;
+    check_say(t->c, beyond ? DISK_DEFECT : DISK_DAMAGE,
+              "entry %llu of the block allocation table %s", (unsigned long long)i, fault);
+    if (t->c->repair && repair_entry(t, t->v->bat_off + i * 8))
+        check_say(t->c, DISK_REPAIRED, "entry %llu was cleared", (unsigned long long)i);
+}
+
+static bool go_on(struct table *t, uint64_t i, uint64_t all, err *e)
+{
+    const struct disk_progress *p = t->c->progress;
+    return !p || !p->fn || p->fn(p->ctx, i, all) || err_set(e, ERR_CANCELLED, "Cancelled");
+}
+
 static bool check_entries(struct table *t, err *e)
 {
+    enum { ENTRIES = VHDX_PAGE / 8 };
+    static const uint64_t none[ENTRIES];
     struct vhdx *v = t->v;
     uint64_t valid =
         vhdx_bat_entries(v->base.size, v->base.block_size, v->base.logical_sector, v->has_parent);
-    uint64_t all = v->bat_len / 8;
-    for (uint64_t i = 0; i < all; i++) {
-        uint64_t at = v->bat_off + i * 8;
+    uint64_t all = v->bat_len / 8, entries[ENTRIES];
+    for (uint64_t first = 0; first < all; first += ENTRIES) {
         int rc = 0;
-        struct meta_page *p = meta_get(&v->base.meta, align_down(at, VHDX_PAGE), &rc);
+        struct meta_page *p = meta_get(&v->base.meta, v->bat_off + first * 8, &rc);
         if (!p)
             return err_errno(e, rc, "Could not read %s", t->c->name);
-        const char *fault = entry_fault(t, i, get_le64(p->data + at % VHDX_PAGE), i >= valid);
-        if (i % 65536 == 0 && t->c->progress && t->c->progress->fn &&
-            !t->c->progress->fn(t->c->progress->ctx, i, all))
-            return err_set(e, ERR_CANCELLED, "Cancelled");
-        if (!fault)
+        if (first % 65536 == 0 && !go_on(t, first, all, e))
+            return false;
+        if (!memcmp(p->data, none, sizeof none)) /* nothing can be wrong with 0 */
             continue;
-        check_say(t->c, i >= valid ? DISK_DEFECT : DISK_DAMAGE,
-                  "entry %llu of the block allocation table %s", (unsigned long long)i, fault);
-        if (t->c->repair && repair_entry(t, at))
-            check_say(t->c, DISK_REPAIRED, "entry %llu was cleared", (unsigned long long)i);
+        memcpy(entries, p->data, sizeof entries);
+        for (unsigned i = 0; i < ENTRIES; i++)
+            check_entry(t, first + i, get_le64((uint8_t *)&entries[i]), first + i >= valid);
     }
     return true;
 }

@@ -39,10 +39,12 @@ static inline uint32_t in_u32(struct input *in)
     return v;
 }
 
-/* A sound image, kept as bytes. */
+/* A sound image, kept as its pages that are not zero. */
 struct sample {
-    uint8_t *bytes;
     uint64_t size;
+    uint32_t npages;
+    uint64_t *at; /* of each */
+    uint8_t *bytes;
 };
 
 static void silent(void *ctx, enum log_level level, const char *subsystem, const char *text)
@@ -51,9 +53,30 @@ static void silent(void *ctx, enum log_level level, const char *subsystem, const
 
 static inline void take_sample(struct crashstore *s, const char *name, struct sample *out)
 {
+    static const uint8_t zero[4096];
     const uint8_t *p = crashstore_get(s, name, &out->size);
     out->bytes = malloc(out->size);
-    memcpy(out->bytes, p, out->size);
+    out->at = malloc(out->size / sizeof zero * sizeof *out->at + sizeof *out->at);
+    out->npages = 0;
+    for (uint64_t off = 0; off < out->size; off += sizeof zero) {
+        uint64_t n = MIN(out->size - off, sizeof zero);
+        if (!memcmp(p + off, zero, n))
+            continue;
+        memcpy(out->bytes + (uint64_t)out->npages * sizeof zero, p + off, n);
+        out->at[out->npages++] = off;
+    }
+}
+
+static inline void put_sample(struct crashstore *s, const char *name, const struct sample *x)
+{
+    uint64_t size;
+    crashstore_put(s, name, "", 0);
+    struct sfile *f = crashstore_open(s, name);
+    sfile_set_size(f, x->size);
+    sfile_close(f);
+    uint8_t *p = crashstore_get(s, name, &size);
+    for (uint32_t i = 0; i < x->npages; i++)
+        memcpy(p + x->at[i], x->bytes + (uint64_t)i * 4096, MIN(size - x->at[i], (uint64_t)4096));
 }
 
 /* Up to 64 changes; each at one of `places` plus up to 64 KiB, or anywhere. */
@@ -107,8 +130,8 @@ static inline uint8_t *put_image(struct crashstore *s, struct loop *loop,
     crashstore_init(s, loop, 1);
     s->deterministic = s->forgetful = true;
     s->max_size = 1ull << 32;
-    crashstore_put(s, "d", image->bytes, image->size);
-    crashstore_put(s, "p", parent->bytes, parent->size);
+    put_sample(s, "d", image);
+    put_sample(s, "p", parent);
     return crashstore_get(s, "d", &size);
 }
 
@@ -127,7 +150,7 @@ static inline void cut_image(struct crashstore *s, uint64_t size)
 static inline uint8_t *put_whole(struct input *in, struct crashstore *s, struct loop *loop,
                                  const struct sample *parent, uint64_t *size)
 {
-    const struct sample empty = {(uint8_t *)"", 0};
+    const struct sample empty = {0};
     uint8_t *p = put_image(s, loop, &empty, parent);
     *size = (uint64_t)in_u32(in) % (s->max_size / 512) * 512;
     cut_image(s, *size);
