@@ -87,10 +87,9 @@ int cli_pause(int argc, char **argv);
 int cli_resume(int argc, char **argv);
 int cli_reset(int argc, char **argv);
 int cli_info(int argc, char **argv);
-int cli_live_disk(int argc, char **argv);
+int cli_live_disk(int argc, char **argv); /* disk add, disk remove */
 /* Resizes a disk that a running machine uses; false: none does. */
-bool cli_resize_live(const char *path, uint64_t size, bool force,
-                     int *rc); /* disk add, disk remove */
+bool cli_resize_live(const char *path, uint64_t size, int *rc);
 int cli_nic(int argc, char **argv);
 int cli_serial(int argc, char **argv);
 int cli_memory(int argc, char **argv);

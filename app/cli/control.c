@@ -261,14 +261,14 @@ int cli_live_disk(int argc, char **argv)
     return CLI_OK;
 }
 
-bool cli_resize_live(const char *path, uint64_t size, bool force, int *rc)
+bool cli_resize_live(const char *path, uint64_t size, int *rc)
 {
     g_autoptr(GError) error = NULL;
     g_autofree char *id = NULL;
     AUTO(client) c = client_find_disk(path, &id);
     if (!c)
         return false;
-    *rc = vireo_machine1_call_resize_disk_sync(c->machine, id, size, force, NULL, &error)
+    *rc = vireo_machine1_call_resize_disk_sync(c->machine, id, size, NULL, &error)
               ? CLI_OK
               : client_fail(error);
     return true;

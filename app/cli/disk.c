@@ -349,8 +349,8 @@ static const char resize_help[] = "Usage: vireoctl disk resize FILE SIZE|minimum
                                   "\"minimum\" is the end of the last byte that is not zero. A "
                                   "smaller size would lose data: that\n"
                                   "needs --force. Partitions are the guest's to resize.\n"
-                                  "A disk of a running machine is resized there; the guest sees "
-                                  "it with its next request.\n";
+                                  "The disk of a running machine is resized there, never at the "
+                                  "cost of data; the guest sees it\nwith its next request.\n";
 
 static int resize_to(struct disk *d, const char *path, const char *want, bool force)
 {
@@ -381,7 +381,7 @@ static int resize_to(struct disk *d, const char *path, const char *want, bool fo
 }
 
 /* False: no machine of ours has it. */
-static bool resize_in_use(const char *path, const char *want, bool force, int *rc)
+static bool resize_in_use(const char *path, const char *want, int *rc)
 {
     err e = ERR_INIT;
     uint64_t size;
@@ -394,7 +394,7 @@ static bool resize_in_use(const char *path, const char *want, bool force, int *r
         *rc = CLI_USAGE;
         return true;
     }
-    return cli_resize_live(path, size, force, rc);
+    return cli_resize_live(path, size, rc);
 }
 
 static int disk_resize_cmd(int argc, char **argv)
@@ -410,8 +410,7 @@ static int disk_resize_cmd(int argc, char **argv)
     struct disk *d = disk_open(&op, &e);
     int rc;
     if (!d)
-        return e.code == ERR_BUSY && resize_in_use(argv[1], argv[2], force, &rc) ? rc
-                                                                                 : cli_fail(&e);
+        return e.code == ERR_BUSY && resize_in_use(argv[1], argv[2], &rc) ? rc : cli_fail(&e);
     rc = resize_to(d, argv[1], argv[2], force);
     disk_close(d);
     return rc;

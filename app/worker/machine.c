@@ -504,18 +504,17 @@ static gboolean on_remove_disk(VireoMachine1 *m, GDBusMethodInvocation *call, co
 
 static bool run_resize_disk(struct job *j, err *e)
 {
-    return vm_resize_disk(j->w->vm, j->text, j->size, j->flag, e);
+    return vm_resize_disk(j->w->vm, j->text, j->size, e);
 }
 
 static gboolean on_resize_disk(VireoMachine1 *m, GDBusMethodInvocation *call, const char *id,
-                               guint64 size, gboolean force, struct worker *w)
+                               guint64 size, struct worker *w)
 {
     if (!need_live(w, call))
         return TRUE;
     struct job *j = job_new(w, call);
     j->text = g_strdup(id);
     j->size = size;
-    j->flag = force;
     return job_start(j, run_resize_disk);
 }
 

@@ -101,9 +101,9 @@ bool vm_remove_disk(struct vm *v, const char *id, err *e);
 /* id "": the first DVD drive. path NULL takes the medium out. `ask`: the guest is asked to let it
  * go (it may not). */
 bool vm_set_medium(struct vm *v, const char *id, const char *path, bool ask, err *e);
-/* Gives a disk in use another size; the guest is told by a unit attention. `force`: smaller even if
- * there is data beyond. */
-bool vm_resize_disk(struct vm *v, const char *id, uint64_t size, bool force, err *e);
+/* Gives a disk in use another size; the guest is told by a unit attention. Refused if there is data
+ * beyond. */
+bool vm_resize_disk(struct vm *v, const char *id, uint64_t size, err *e);
 unsigned vm_list_disks(struct vm *v, struct vm_disk_info *out, unsigned max);
 
 /* ---- adapters ---- */

@@ -365,7 +365,6 @@ bool vm_set_medium(struct vm *v, const char *id, const char *path, bool ask, err
 struct sizing {
     struct leaving end;
     uint64_t size;
-    bool force;
     err e;
 };
 
@@ -390,18 +389,17 @@ static void do_resize(struct vm_call *c)
     }
     s->end.lun = (unsigned)n;
     c->v->luns[n].leaving = true; /* not to be taken away meanwhile */
-    disk_resize_start(c->v->luns[n].disk, s->size, s->force, resized, s);
+    disk_resize_start(c->v->luns[n].disk, s->size, false, resized, s);
     c->ok = true;
 }
 
-bool vm_resize_disk(struct vm *v, const char *id, uint64_t size, bool force, err *e)
+bool vm_resize_disk(struct vm *v, const char *id, uint64_t size, err *e)
 {
     struct sizing s = {.end = {.lock = PTHREAD_MUTEX_INITIALIZER,
                                .gone = PTHREAD_COND_INITIALIZER,
                                .v = v,
                                .id = id},
                        .size = size,
-                       .force = force,
                        .e = ERR_INIT};
     if (!vm_call(v, do_resize, &s, e))
         return false;

@@ -73,16 +73,20 @@ struct image *image_open(struct sfile *file, enum disk_format format, unsigned f
 {
     struct image *img = NULL;
     enum sfile_lock kind = file->read_only ? SFILE_SHARED : SFILE_EXCLUSIVE;
-    if (((flags & DISK_OPEN_NO_LOCK) || image_lock(file, kind, e)) &&
+    bool locked = !(flags & DISK_OPEN_NO_LOCK) && image_lock(file, kind, e);
+    if ((locked || (flags & DISK_OPEN_NO_LOCK)) &&
         (format != DISK_FORMAT_AUTO || probe(file, &format, e))) {
         img = format == DISK_FORMAT_VHDX  ? vhdx_open(file, loop, e)
               : format == DISK_FORMAT_VHD ? vhd_open(file, loop, e)
                                           : raw_open(file, loop, e);
     }
     if (!img) {
+        if (locked)
+            file->ops->lock(file, SFILE_UNLOCKED);
         sfile_close(file);
         return NULL;
     }
+    img->locked = locked;
     if (flags & DISK_OPEN_DIRECT)
         file->ops->set_direct(file, img->logical_sector);
     return img;

@@ -32,6 +32,9 @@ void image_fini(struct image *img)
     loop_timer_disarm(&img->commit_timer);
     if (img->meta.buckets)
         meta_destroy(&img->meta);
+    if (img->file && img->locked) /* whoever handed us the descriptor may keep another one of the
+                                     same open file */
+        img->file->ops->lock(img->file, SFILE_UNLOCKED);
     sfile_close(img->file);
 }
 

@@ -101,6 +101,7 @@ struct image {
     uint64_t size;
     uint32_t logical_sector, physical_sector, block_size, discard_granularity;
     bool read_only, zeroes_after_discard, keep_allocated;
+    bool locked;        /* the file, by image_open */
     bool background;    /* below the top: a copy writes here that nobody relies on yet */
     bool keep_identity; /* writing does not change what children refer to (merging, compacting) */
     struct guid disk_id;

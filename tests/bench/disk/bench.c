@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Measurements of disks: bench MODE SECONDS FILE [FILE]
+ * Measurements of disks: bench MODE SECONDS FILE [FILE...]
  *     MODE  seqread, seqwrite (256 KiB), randread, randwrite (4 KiB), 32 in flight
  *           alloc   4 KiB writes, each to a block of its own, with a flush after every 64
  *           open    opens and closes, microseconds each
  * Prints one number: MiB/s for seq, operations a second for rand and alloc, microseconds for open.
- * Flushes at the end are part of the time. Of two files (not alloc, open) it does a little on the
- * one and the same on the other, in turn, so that both meet the same weather; it prints both
- * numbers and the median of the second in terms of the first, turn by turn, and the same of the
- * processor's time alone, which a busy machine disturbs less.
+ * Flushes at the end are part of the time. Of several files (not alloc, open) it does a little on
+ * each in turn, so that all meet the same weather, and prints a line for each: its number, the
+ * median of its speed in terms of the first's, turn by turn, the same of the processor's time
+ * alone, which a busy machine disturbs less, and microseconds of the processor per operation.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +18,7 @@
 #include "core/base/bytes.h"
 #include "core/storage/disk-tool.h"
 
-enum { DEPTH = 32, MAX_TURNS = 4096 };
+enum { DEPTH = 32, MAX_TURNS = 4096, MAX_TARGETS = 4 };
 
 /* What a turn is: writes so many that their flush is about what a guest's would be. */
 static const uint64_t read_turn_ns = 20000000, write_turn_bytes = 64 << 20, rand_turn = 4096;
@@ -34,6 +34,7 @@ struct target {
     struct disk *disk;
     uint64_t size, next_off, rng;
     uint64_t done, ns; /* all turns */
+    double cpu;
 };
 
 static struct loop *loop;
@@ -171,29 +172,39 @@ static void warm(struct target *t)
         disk_read_sync(t->disk, off, buf, sizeof buf);
 }
 
-static void run_pair(struct target t[2], uint64_t ns)
+static void one_turn(struct target *t, int ntargets, int n, double *got, double *cpu)
 {
-    static double ratios[MAX_TURNS], cpu_ratios[MAX_TURNS];
-    uint64_t turn_ns = writing ? UINT64_MAX : read_turn_ns, start;
+    uint64_t turn_ns = writing ? UINT64_MAX : read_turn_ns;
     uint64_t limit = !writing ? UINT64_MAX : random_order ? rand_turn : write_turn_bytes / len;
-    int n = 0;
-    for (int i = 0; i < 2; i++)
-        warm(&t[i]);
-    start = clock_ns();
-    while (n < MAX_TURNS && (n < 3 || clock_ns() - start < ns)) {
-        double got[2], cpu[2];
-        for (int i = 0; i < 2; i++) {
-            int k = (i + n) % 2; /* neither is always the first */
-            double before = cpu_seconds();
-            uint64_t took = run(&t[k], turn_ns, limit);
-            cpu[k] = (cpu_seconds() - before) / (double)finished;
-            got[k] = speed(finished, took);
-        }
-        cpu_ratios[n] = cpu[0] / cpu[1];
-        ratios[n++] = got[1] / got[0];
+    for (int i = 0; i < ntargets; i++) {
+        int k = (i + n) % ntargets; /* none is always the first */
+        double before = cpu_seconds();
+        uint64_t took = run(&t[k], turn_ns, limit);
+        double used = cpu_seconds() - before;
+        t[k].cpu += used;
+        cpu[k] = used / (double)finished;
+        got[k] = speed(finished, took);
     }
-    printf("%.1f %.1f %.4f %.4f\n", speed(t[0].done, t[0].ns), speed(t[1].done, t[1].ns),
-           median(ratios, n), median(cpu_ratios, n));
+}
+
+static void run_in_turns(struct target *t, int ntargets, uint64_t ns)
+{
+    static double ratios[MAX_TARGETS][MAX_TURNS], cpu_ratios[MAX_TARGETS][MAX_TURNS];
+    int n = 0;
+    for (int i = 0; i < ntargets; i++)
+        warm(&t[i]);
+    uint64_t start = clock_ns();
+    for (; n < MAX_TURNS && (n < 3 || clock_ns() - start < ns); n++) {
+        double got[MAX_TARGETS], cpu[MAX_TARGETS];
+        one_turn(t, ntargets, n, got, cpu);
+        for (int k = 0; k < ntargets; k++) {
+            ratios[k][n] = got[k] / got[0];
+            cpu_ratios[k][n] = cpu[0] / cpu[k];
+        }
+    }
+    for (int k = 0; k < ntargets; k++)
+        printf("%.1f %.4f %.4f %.2f\n", speed(t[k].done, t[k].ns), median(ratios[k], n),
+               median(cpu_ratios[k], n), t[k].cpu * 1e6 / (double)t[k].done);
 }
 
 static void open_target(struct target *t, const char *path)
@@ -207,7 +218,7 @@ static void open_target(struct target *t, const char *path)
 
 int main(int argc, char **argv)
 {
-    struct target t[2];
+    struct target t[MAX_TARGETS];
     if (argc < 4)
         return 2;
     const char *mode = argv[1];
@@ -226,16 +237,17 @@ int main(int argc, char **argv)
             return 1;
         memset(slots[i].buf, 0xa5, len);
     }
-    for (int i = 3; i < argc && i < 5; i++)
-        open_target(&t[i - 3], argv[i]);
-    if (argc > 4) {
-        run_pair(t, ns);
-        disk_close(t[1].disk);
+    int ntargets = MIN(argc - 3, (int)MAX_TARGETS);
+    for (int i = 0; i < ntargets; i++)
+        open_target(&t[i], argv[i + 3]);
+    if (ntargets > 1) {
+        run_in_turns(t, ntargets, ns);
     } else {
         uint64_t took = run(&t[0], ns, alloc ? t[0].size / block : UINT64_MAX);
         printf("%.1f\n", speed(finished, took));
     }
-    disk_close(t[0].disk);
+    for (int i = 0; i < ntargets; i++)
+        disk_close(t[i].disk);
     loop_free(loop);
     return 0;
 }

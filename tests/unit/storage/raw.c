@@ -201,6 +201,35 @@ static void two_writers_exclude_each_other(void)
     drop_file();
 }
 
+static int kept_fd = -1;
+
+/* As a worker's: descriptors that it was handed, of which it keeps one. */
+static int open_kept(void *ctx, const char *name, const char *referrer, unsigned flags,
+                     char **resolved, err *e)
+{
+    if (kept_fd < 0)
+        kept_fd = open(name, O_RDWR | O_CLOEXEC);
+    *resolved = strdup(name);
+    return dup(kept_fd);
+}
+
+static void closing_unlocks(void)
+{
+    static const struct disk_opener keeper = {.open = open_kept};
+    make_file(8192);
+    err e = ERR_INIT;
+    struct disk_open_params p = {.path = path, .opener = &keeper, .loop = loop};
+    struct disk *d = disk_open(&p, &e);
+    CHECK(d && !open_it(0, &e));
+    disk_close(d);
+    d = open_it(0, &e);
+    CHECK(d != NULL);
+    if (d)
+        disk_close(d);
+    close(kept_fd);
+    drop_file();
+}
+
 static void note(void *ctx)
 {
     (*(int *)ctx)++;
@@ -258,9 +287,14 @@ static void only_files_and_devices_open(void)
 }
 
 static const struct check_test tests[] = {
-    CHECK_TEST(a_model_on_io_uring),         CHECK_TEST(a_model_on_threads),
-    CHECK_TEST(a_model_with_o_direct),       CHECK_TEST(many_requests_at_once),
-    CHECK_TEST(wrong_requests_are_refused),  CHECK_TEST(two_writers_exclude_each_other),
-    CHECK_TEST(a_pause_holds_requests_back), CHECK_TEST(only_files_and_devices_open),
+    CHECK_TEST(a_model_on_io_uring),
+    CHECK_TEST(a_model_on_threads),
+    CHECK_TEST(a_model_with_o_direct),
+    CHECK_TEST(many_requests_at_once),
+    CHECK_TEST(wrong_requests_are_refused),
+    CHECK_TEST(two_writers_exclude_each_other),
+    CHECK_TEST(closing_unlocks),
+    CHECK_TEST(a_pause_holds_requests_back),
+    CHECK_TEST(only_files_and_devices_open),
 };
 CHECK_MAIN(tests)
