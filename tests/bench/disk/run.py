@@ -58,12 +58,13 @@ def qemu_speed(fmt, image, mode):
 class Nbd:
     """qemu-nbd with this driver."""
 
-    def __init__(self, fmt, image, socket):
-        self.socket = socket
-        self.process = subprocess.Popen(["qemu-nbd", "-t", "-f", fmt, "-k", socket, "--cache=writeback", "--aio=io_uring",
-                                         image])
+    def __init__(self, fmt, image):
+        self.folder = tempfile.mkdtemp(prefix="nbd-")
+        self.socket = os.path.join(self.folder, "s")
+        self.process = subprocess.Popen(["qemu-nbd", "-t", "-f", fmt, "-k", self.socket, "--cache=writeback",
+                                         "--aio=io_uring", image])
         for _ in range(200):
-            if os.path.exists(socket):
+            if os.path.exists(self.socket):
                 break
             time.sleep(0.05)
 
@@ -73,8 +74,7 @@ class Nbd:
     def end(self):
         self.process.terminate()
         self.process.wait()
-        if os.path.exists(self.socket):
-            os.unlink(self.socket)
+        shutil.rmtree(self.folder)
 
 
 def timed(*args):
@@ -107,7 +107,7 @@ def throughput(p):
         raw, vhdx, copy = in_turns(mode, p("a.raw"), p("a.vhdx"), p("b.raw"))
         q = [qemu_speed("raw", p("a.raw"), mode), qemu_speed("vhdx", p("q.vhdx"), mode)]
         for fmt, name in (("raw", "a.raw"), ("vhdx", "q.vhdx")):
-            nbd = Nbd(fmt, p(name), p("nbd.sock"))
+            nbd = Nbd(fmt, p(name))
             try:
                 q.append(nbd.speed(mode))
             finally:
