@@ -247,6 +247,7 @@ static struct block *decode_block(struct soft_vp *vp, const uint8_t *page, uint6
     b->mode = (uint16_t)mode;
     b->code = NULL;
     b->runs = 0;
+    b->no_window = 0;
     b->n = (uint16_t)n;
     b->bytes = (uint16_t)off;
     size_t size = sizeof *b + (n + 1) * sizeof(struct insn);
@@ -277,7 +278,7 @@ struct block *soft_block(struct soft_vp *vp)
 {
     uint64_t lin = soft_linear_rip(vp), phys;
     uint64_t key = soft_jump_key(vp, lin);
-    unsigned mode = key & (SOFT_MODE_SIZE | SOFT_MODE_SINGLE);
+    unsigned mode = key & SOFT_MODE_BLOCK;
     if (vp->code != SOFT_MODE64 && vp->rip > vp->seg[HV_CS].limit)
         soft_raise_error(vp, NULL, EXC_GP, 0);
     const uint8_t *page = soft_fetch_page(vp, lin, &phys);

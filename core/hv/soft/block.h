@@ -15,6 +15,7 @@ struct block {
     uint64_t phys;
     struct block *hash_next, *page_next;
     void *code;              /* translated (jit.h), NULL or SOFT_JIT_NEVER */
+    uint64_t no_window;      /* bits of instructions that are to go by the TLB */
     uint32_t runs;           /* counted until it is translated */
     uint16_t mode, n, bytes; /* n without the closing pseudo instruction */
     uint16_t size16;         /* of the whole, in 16-byte units */

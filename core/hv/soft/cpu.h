@@ -142,10 +142,12 @@ struct soft_ret {
     uint64_t lin;
     void *code;
 };
-/* win_gen: a multiple of 16 from 16 to 4064, so that no misaligned address (up to 15 more) meets
- * another's tag; or NEVER, whose sums end in 4095 and 0 to 14. An empty window's tag is NONE: none
- * of these sums. */
-enum { SOFT_WIN_STEP = 16, SOFT_WIN_NEVER = 4095, SOFT_WIN_NONE = 4088 };
+/* The page that translated code last saw on the stack. limit[i] is one more than the greatest
+ * offset in the page at which jit_spans[i] bytes fit, or 0 while the window is closed. */
+enum { SOFT_SPANS = 8, SOFT_OPEN_WINDOWS = 512 };
+struct soft_stack_win {
+    uint64_t page, addend, limit[SOFT_SPANS];
+};
 enum { SOFT_RETS = 16 }; /* in a ring of 256 bytes, aligned so */
 enum { SOFT_JUMP_BITS = 13, SOFT_JUMP_SIZE = 1 << SOFT_JUMP_BITS };
 
@@ -162,7 +164,9 @@ enum soft_mode {
     SOFT_MODE64,
     SOFT_MODE_SIZE = 3,
     SOFT_MODE_SINGLE = 4,
-    SOFT_MODE_USER = 8
+    SOFT_MODE_USER = 8,
+    SOFT_MODE_FLAT = 16, /* 32-bit code whose CS, DS, ES and SS are all of the address space */
+    SOFT_MODE_BLOCK = SOFT_MODE_SIZE | SOFT_MODE_SINGLE | SOFT_MODE_USER | SOFT_MODE_FLAT
 };
 
 enum soft_attn { /* why the VP must look up from its work at the next block end */
@@ -241,20 +245,28 @@ struct soft_vp {
     void (*jit_enter)(struct soft_vp *vp, void *code);
     void *jit_cold; /* what translated code jumps to where a block has no code */
     uint64_t jit_link, jit_tmp, jit_key;
-    /* Windows: pages that one place in translated code, or the stack, was last seen to touch. A
-     * tag is page + win_gen as it was; each view of the pages has its own. */
-    uint64_t win_gen, win_gens[SOFT_MMU_KINDS];
-    struct jit_win *jit_win;
+    /* Windows (jit-internal.h): the stack's for CPL 0 to 2 and for 3, and those that places in code
+     * have open. */
+    struct soft_stack_win stack_win[2];
+    uint64_t win_count;
+    struct jit_win *win_open[SOFT_OPEN_WINDOWS];
+    struct jit_win *jit_win;    /* being opened */
+    struct jit_win *jit_hot;    /* missed often, or NULL */
     uint64_t win_written[64];   /* filter: pages by number modulo 4096 that windows may write to */
+    uint8_t stack_view;         /* enum soft_mmu in which the stack's window for CPL 0 to 2 opens */
     struct jit_far *jit_far;    /* after an exit by a jump to another page */
     struct soft_ret *ret_top;   /* newest entry of the ring in use ... */
     struct soft_ret *ret_other; /* ... and of the other: CPL 3 and the rest have one each */
     struct soft_ret *ret_rings; /* both */
     bool ret_user;
-    uint32_t jit_mxcsr; /* the host's */
-    uint32_t jit_after; /* runs before a block is translated */
+    uint8_t ret_mode[2]; /* of the code in the ring for CPL 3, in the one for the rest */
+    uint32_t jit_mxcsr;  /* the host's */
+    uint32_t jit_after;  /* runs before a block is translated */
     bool jit_resume, jit_full;
     uint8_t jit_fpu; /* what of the guest's FPU is in the host's registers (jit-internal.h) */
+
+    struct soft_check *check; /* check.h; NULL but in tests */
+    bool checking;            /* a block is interpreted whose writes are to be noted */
 
     struct soft *soft;
     unsigned index;

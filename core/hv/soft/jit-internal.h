@@ -10,21 +10,44 @@
 
 enum { J_VP = E_R15, J_ADDR = E_R14, J_TMP = E_R13, J_TMP2 = E_R12 };
 
-/* See soft_vp.win_gen. The first one is the stack's: it may be written to. */
+/*
+ * A window: the page that one place in code of CPL 3 last touched. The place goes on when its
+ * operand's offset in that page is below `limit`: 0 while closed, else `full`, one more than the
+ * greatest at which the operand fits. Closing all costs as much as there are open.
+ */
 struct jit_win {
-    uint64_t tag, addend;
+    uint64_t page, limit, addend;
+    int32_t misses; /* counts up to 0 */
+    uint32_t full;
 };
-enum { JIT_STACK_WINDOW, JIT_FIRST_WINDOW, JIT_WINDOWS = 1 << 14 };
+enum { JIT_WINDOWS = 1 << 14, JIT_MISSES = 64, JIT_OFTEN = 2000 };
+/* Which place a window is of; `since`: vp->icount when it began to count. */
+struct jit_place {
+    struct block *b;
+    uint64_t since;
+    unsigned insn;
+};
 /* How a window is opened again. */
-enum jit_fill { JIT_FILL_NONE, JIT_FILL_READ, JIT_FILL_WRITE, JIT_FILL_STACK_READ, JIT_FILLS };
+enum jit_fill {
+    JIT_FILL_NONE,
+    JIT_FILL_READ,
+    JIT_FILL_WRITE,
+    JIT_FILL_STACK_READ, /* kernel, user */
+    JIT_FILL_STACK_READ_USER,
+    JIT_FILL_STACK_WRITE,
+    JIT_FILL_STACK_WRITE_USER,
+    JIT_FILLS
+};
+/* Bytes that may be asked of a stack's window at once. */
+static const uint8_t jit_spans[SOFT_SPANS] = {8, 16, 24, 32, 48, 64, 96, 128};
 
 struct soft_jit {
     uint8_t *rw, *rx;
     uint32_t size;
     struct jit_far *far; /* follow the executable view at once: reached from it by offset */
     struct jit_win *win;
-    uint32_t nwin, win_at; /* win_at: offset in the executable view */
-    uint32_t win_next;     /* the next value of win_gen */
+    uint32_t nwin, win_at;   /* win_at: offset in the executable view */
+    struct jit_place *place; /* by number of window */
     uint32_t fill[JIT_FILLS];
     uint32_t nfar, max_far;
     size_t mapped; /* executable view, far jumps, windows */

@@ -319,42 +319,117 @@ static void tlb_tag(struct emit *e, int32_t which, uint32_t *miss)
     *miss = e_jcc(e, E_CC_NE);
 }
 
-/* Called where a window does not hold: J_ADDR = linear address, J_TMP = the window, J_TMP2 = page
- * of the last byte. The TLB is asked for that page where the first byte's is kept: an operand over
- * two pages finds nothing. ZF set: J_ADDR = host address, the window holds. Clear: no. */
-static void make_fill(struct soft_jit *j, enum jit_fill kind)
+/* J_TMP = the TLB's entry for the first byte, J_TMP2 = tag of the last one's page. */
+static void find_entry(struct emit *e)
 {
-    struct emit *e = &j->e;
-    uint32_t miss, none;
-    j->fill[kind] = e->at;
-    e_store(e, J_VP, VP(jit_win), J_TMP);
     e_mov_rr(e, J_TMP, J_ADDR);
     e_shift_imm(e, 1, 5, J_TMP, 7);
     e_alu_imm(e, 0, E_AND, e_reg(J_TMP), (SOFT_TLB_SIZE - 1) << 5);
     e_alu_rm(e, 1, E_ADD, J_TMP, e_mem(J_VP, VP(tlb)));
     e_alu_rm(e, 1, E_ADD, J_TMP2, e_mem(J_VP, VP(tlb_gen)));
+}
+
+/* The page of the entry at J_TMP may now be written to by a window. */
+static void note_written(struct emit *e)
+{
+    e_load(e, J_TMP2, J_TMP, (int32_t)offsetof(struct soft_tlbe, meta));
+    e_shift_imm(e, 1, 5, J_TMP2, 12);
+    e_alu_imm(e, 0, E_AND, e_reg(J_TMP2), 4095);
+    e_op_rm(e, 1, 0, 0x0fab, J_TMP2, e_mem(J_VP, VP(win_written))); /* bts */
+}
+
+static void return_hit(struct emit *e)
+{
+    e_alu_rm(e, 0, E_CMP, J_TMP, e_reg(J_TMP));
+    e8(e, 0xc3);
+}
+
+/*
+ * Called where a window does not hold: J_ADDR = linear address, J_TMP = the window, J_TMP2 = page
+ * of the last byte. The TLB is asked for that page where the first byte's is kept: an operand over
+ * two pages finds nothing. ZF set: J_ADDR = host address, and the window is open unless too many
+ * are. Clear: no.
+ */
+static void make_fill(struct soft_jit *j, enum jit_fill kind)
+{
+    struct emit *e = &j->e;
+    uint32_t miss;
+    j->fill[kind] = e->at;
+    e_store(e, J_VP, VP(jit_win), J_TMP);
+    e_alu_imm(e, 0, E_ADD, e_mem(J_TMP, (int32_t)offsetof(struct jit_win, misses)), 1);
+    uint32_t cool = e_jcc(e, E_CC_NE);
+    e_store(e, J_VP, VP(jit_hot), J_TMP);
+    e8(e, 0xf0); /* lock or */
+    e_alu_imm(e, 0, E_OR, e_mem(J_VP, VP(attn)), ATTN_SELF);
+    e_patch(e, cool, e->at);
+    find_entry(e);
     tlb_tag(e,
             kind == JIT_FILL_READ ? (int32_t)offsetof(struct soft_tlbe, rtag)
                                   : (int32_t)offsetof(struct soft_tlbe, wtag),
             &miss);
-    if (kind != JIT_FILL_READ) {
-        e_load(e, J_TMP2, J_TMP, (int32_t)offsetof(struct soft_tlbe, meta));
-        e_shift_imm(e, 1, 5, J_TMP2, 12);
-        e_alu_imm(e, 0, E_AND, e_reg(J_TMP2), 4095);
-        e_op_rm(e, 1, 0, 0x0fab, J_TMP2, e_mem(J_VP, VP(win_written))); /* bts */
-    }
+    if (kind == JIT_FILL_WRITE)
+        note_written(e);
     e_load(e, J_TMP2, J_TMP, (int32_t)offsetof(struct soft_tlbe, addend));
     e_load(e, J_TMP, J_VP, VP(jit_win));
     e_store(e, J_TMP, (int32_t)offsetof(struct jit_win, addend), J_TMP2);
+    e_alu_imm(e, 1, E_CMP, e_mem(J_TMP, (int32_t)offsetof(struct jit_win, limit)), 0);
+    uint32_t was_open = e_jcc(e, E_CC_NE);
+    e_load(e, J_TMP2, J_VP, VP(win_count));
+    e_alu_imm(e, 1, E_CMP, e_reg(J_TMP2), SOFT_OPEN_WINDOWS);
+    uint32_t too_many = e_jcc(e, E_CC_AE);
+    struct emit_rm slot = e_mem(J_VP, VP(win_open));
+    slot.index = J_TMP2;
+    slot.scale = 3;
+    e_op_rm(e, 1, 0, 0x89, J_TMP, slot);
+    e_alu_imm(e, 1, E_ADD, e_mem(J_VP, VP(win_count)), 1);
+    e_patch(e, was_open, e->at);
     e_mov_rr(e, J_TMP2, J_ADDR);
     e_alu_imm(e, 1, E_AND, e_reg(J_TMP2), -4096);
-    e_alu_rm(e, 1, E_ADD, J_TMP2, e_mem(J_VP, VP(win_gen)));
-    e_store(e, J_TMP, (int32_t)offsetof(struct jit_win, tag), J_TMP2);
+    e_store(e, J_TMP, (int32_t)offsetof(struct jit_win, page), J_TMP2);
+    e_op_rm(e, 0, 0, 0x8b, J_TMP2, e_mem(J_TMP, (int32_t)offsetof(struct jit_win, full)));
+    e_store(e, J_TMP, (int32_t)offsetof(struct jit_win, limit), J_TMP2);
+    e_patch(e, too_many, e->at);
     e_alu_rm(e, 1, E_ADD, J_ADDR, e_mem(J_TMP, (int32_t)offsetof(struct jit_win, addend)));
-    e_alu_rm(e, 0, E_CMP, J_TMP, e_reg(J_TMP));
-    e8(e, 0xc3);
+    return_hit(e);
     e_patch(e, miss, e->at);
-    if (kind == JIT_FILL_STACK_READ) { /* a page to read only: opens no window */
+    e8(e, 0xc3);
+}
+
+/* The same for the stack, whose window may be written to. Supervisors' opens only in the view that
+ * has no user pages: it then holds in the other one, too. */
+static void make_stack_fill(struct soft_jit *j, enum jit_fill kind)
+{
+    struct emit *e = &j->e;
+    bool read = kind == JIT_FILL_STACK_READ || kind == JIT_FILL_STACK_READ_USER;
+    bool user = kind == JIT_FILL_STACK_READ_USER || kind == JIT_FILL_STACK_WRITE_USER;
+    int32_t win = VP(stack_win) + (user ? (int32_t)sizeof(struct soft_stack_win) : 0);
+    uint32_t miss, none, closed = 0;
+    j->fill[kind] = e->at;
+    find_entry(e);
+    tlb_tag(e, (int32_t)offsetof(struct soft_tlbe, wtag), &miss);
+    if (!user) {
+        e_op_rm(e, 0, 0, 0x0fb6, J_TMP2, e_mem(J_VP, VP(mmu)));
+        e_op_rm(e, 0, 0, 0x3a, J_TMP2, e_mem(J_VP, VP(stack_view)));
+        closed = e_jcc(e, E_CC_NE);
+    }
+    note_written(e);
+    e_load(e, J_TMP2, J_TMP, (int32_t)offsetof(struct soft_tlbe, addend));
+    e_store(e, J_VP, win + (int32_t)offsetof(struct soft_stack_win, addend), J_TMP2);
+    e_mov_rr(e, J_TMP2, J_ADDR);
+    e_alu_imm(e, 1, E_AND, e_reg(J_TMP2), -4096);
+    e_store(e, J_VP, win + (int32_t)offsetof(struct soft_stack_win, page), J_TMP2);
+    for (unsigned i = 0; i < SOFT_SPANS; i++) {
+        e_op_rm(
+            e, 1, 0, 0xc7, 0,
+            e_mem(J_VP, win + (int32_t)offsetof(struct soft_stack_win, limit) + 8 * (int32_t)i));
+        e32(e, 4097u - jit_spans[i]);
+    }
+    if (!user)
+        e_patch(e, closed, e->at);
+    e_alu_rm(e, 1, E_ADD, J_ADDR, e_mem(J_TMP, (int32_t)offsetof(struct soft_tlbe, addend)));
+    return_hit(e);
+    e_patch(e, miss, e->at);
+    if (read) { /* a page to read only: opens no window */
         tlb_tag(e, (int32_t)offsetof(struct soft_tlbe, rtag), &none);
         e_alu_rm(e, 1, E_ADD, J_ADDR, e_mem(J_TMP, (int32_t)offsetof(struct soft_tlbe, addend)));
         e_alu_rm(e, 0, E_CMP, J_TMP, e_reg(J_TMP));
@@ -378,7 +453,8 @@ static void make_thunks(struct soft_jit *j)
     make_call(j);
     make_fill(j, JIT_FILL_READ);
     make_fill(j, JIT_FILL_WRITE);
-    make_fill(j, JIT_FILL_STACK_READ);
+    for (enum jit_fill k = JIT_FILL_STACK_READ; k < JIT_FILLS; k++)
+        make_stack_fill(j, k);
     j->first = j->e.at;
 }
 
@@ -422,12 +498,6 @@ static bool map_views(struct soft_jit *j, int fd)
            mprotect(j->far, data, PROT_READ | PROT_WRITE) == 0;
 }
 
-static void empty_windows(struct soft_jit *j)
-{
-    for (unsigned n = 0; n < j->nwin; n++)
-        j->win[n].tag = SOFT_WIN_NONE;
-}
-
 struct soft_jit *soft_jit_new(struct soft_vp *vp, uint32_t bytes, const struct soft_jit_options *o)
 {
     struct soft_jit *j = calloc(1, sizeof *j);
@@ -445,7 +515,8 @@ struct soft_jit *soft_jit_new(struct soft_vp *vp, uint32_t bytes, const struct s
         open_map(j);
     j->max_far = bytes / 256;
     j->rings = rings;
-    if (!map_views(j, fd)) {
+    j->place = calloc(JIT_WINDOWS, sizeof *j->place);
+    if (!j->place || !map_views(j, fd)) {
         soft_jit_free(j);
         return NULL;
     }
@@ -456,9 +527,6 @@ struct soft_jit *soft_jit_new(struct soft_vp *vp, uint32_t bytes, const struct s
     vp->jit_cold = j->rx + j->cold;
     vp->ret_rings = vp->ret_top = rings;
     vp->ret_other = vp->ret_rings + SOFT_RETS;
-    j->nwin = JIT_WINDOWS;
-    empty_windows(j);
-    j->nwin = JIT_FIRST_WINDOW;
     vp->jit = j;
     soft_jit_forget_calls(vp);
     soft_jit_close_windows(vp);
@@ -474,6 +542,7 @@ void soft_jit_free(struct soft_jit *j)
     if (j->rx && j->rx != MAP_FAILED)
         munmap(j->rx, j->mapped);
     free(j->rings);
+    free(j->place);
     if (j->map)
         fclose(j->map);
     free(j);
@@ -481,25 +550,42 @@ void soft_jit_free(struct soft_jit *j)
 
 void soft_jit_close_windows(struct soft_vp *vp)
 {
-    struct soft_jit *j = vp->jit;
-    if (!j)
-        return;
-    if (!j->win_next || j->win_next + SOFT_MMU_KINDS * SOFT_WIN_STEP > SOFT_WIN_NEVER) {
-        empty_windows(j);
-        j->win_next = SOFT_WIN_STEP;
-    }
-    for (unsigned k = 0; k < SOFT_MMU_KINDS; k++)
-        vp->win_gens[k] = j->win_next;
-    j->win_next += SOFT_WIN_STEP;
+    for (uint64_t n = 0; n < vp->win_count; n++)
+        vp->win_open[n]->limit = 0;
+    vp->win_count = 0;
+    for (unsigned user = 0; user < 2; user++)
+        memset(vp->stack_win[user].limit, 0, sizeof vp->stack_win[user].limit);
     memset(vp->win_written, 0, sizeof vp->win_written);
-    if (vp->win_gen != SOFT_WIN_NEVER)
-        vp->win_gen = vp->win_gens[vp->mmu];
+}
+
+/* A place that misses time and again is quicker by the TLB: its block is translated anew. */
+void soft_jit_cool(struct soft_vp *vp)
+{
+    struct soft_jit *j = vp->jit;
+    struct jit_win *w = vp->jit_hot;
+    struct jit_place *p = &j->place[w - j->win];
+    vp->jit_hot = NULL;
+    w->misses = -JIT_MISSES;
+    uint64_t took = vp->icount - p->since;
+    p->since = vp->icount;
+    if (took > JIT_OFTEN || (p->b->no_window >> p->insn & 1))
+        return;
+    p->b->no_window |= 1ull << p->insn;
+    soft_jit_drop(vp, p->b);
 }
 
 void soft_jit_forget_calls(struct soft_vp *vp)
 {
     for (unsigned n = 0; vp->ret_rings && n < 2 * SOFT_RETS; n++)
         vp->ret_rings[n] = (struct soft_ret){1ull << 63, vp->jit_cold}; /* safe to go to */
+}
+
+void soft_jit_ring_mode(struct soft_vp *vp, unsigned mode)
+{
+    if (vp->ret_mode[vp->ret_user] == mode)
+        return;
+    vp->ret_mode[vp->ret_user] = (uint8_t)mode;
+    soft_jit_forget_calls(vp);
 }
 
 void soft_jit_translate(struct soft_vp *vp, struct block *b)
@@ -537,6 +623,14 @@ void soft_jit_drop(struct soft_vp *vp, struct block *b)
     b->code = NULL;
 }
 
+/* cmp dword [r15 + disp32], imm8; jne rel32 (see head() in translate.c) */
+void *soft_jit_past_head(const struct block *b)
+{
+    uint8_t *code = b->code;
+    return soft_jit_ready(b) && code[0] == 0x41 && code[1] == 0x83 && code[8] == 0x0f ? code + 14
+                                                                                      : NULL;
+}
+
 void soft_jit_drop_all(struct soft_vp *vp)
 {
     struct soft_jit *j = vp->jit;
@@ -545,8 +639,9 @@ void soft_jit_drop_all(struct soft_vp *vp)
     j->e.at = j->first;
     j->e.full = false;
     j->nfar = 0;
-    empty_windows(j); /* a place that reads may be followed in its window by one that writes */
-    j->nwin = JIT_FIRST_WINDOW;
+    soft_jit_close_windows(vp);
+    j->nwin = 0;
+    vp->jit_hot = NULL;
     j->flushes++;
     vp->jit_link = 0;
     vp->jit_far = NULL;

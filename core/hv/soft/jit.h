@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * The translator: turns hot decoded blocks into host code. One instance a VP, used on that VP's
- * thread alone; the code cache is mapped twice, writable and executable. 64-bit guest code is
- * translated; everything else, and every slow path, is the interpreter's.
+ * thread alone; the code cache is mapped twice, writable and executable. 64-bit guest code and
+ * 32-bit code in flat segments are translated; everything else, and every slow path, is the
+ * interpreter's.
  *
  * In translated code: r15 = vp, r12-r14 scratch, guest RAX RCX RDX RBX RBP RSI RDI R8 R9 R10 in the
  * same host registers, guest RSP in r11, guest R11-R15 in vp->gpr. vp->block_rip is the linear
@@ -42,12 +43,18 @@ void soft_jit_free(struct soft_jit *j);
 void soft_jit_translate(struct soft_vp *vp, struct block *b);
 /* The block's bytes changed: whoever still jumps to its code comes out to the look-up. */
 void soft_jit_drop(struct soft_vp *vp, struct block *b);
+/* b's code behind the look at what asks for attention; NULL if it is not to be entered so. */
+void *soft_jit_past_head(const struct block *b);
 /* All blocks are about to be freed. */
 void soft_jit_drop_all(struct soft_vp *vp);
+/* vp->jit_hot is set: sees to it, between blocks. */
+void soft_jit_cool(struct soft_vp *vp);
 /* Rights to pages were taken away: no window holds. */
 void soft_jit_close_windows(struct soft_vp *vp);
 /* Translations of addresses changed: no return is predicted by what was called before. */
 void soft_jit_forget_calls(struct soft_vp *vp);
+/* Other than the calls made so far, the privilege's code is of this mode. */
+void soft_jit_ring_mode(struct soft_vp *vp, unsigned mode);
 /* After a look-up that followed an exit by a direct jump: links that jump to b's code. */
 void soft_jit_link(struct soft_vp *vp, struct block *b);
 

@@ -11,6 +11,7 @@
  */
 #include <stdlib.h>
 
+#include "core/hv/soft/check.h"
 #include "core/hv/soft/soft.h"
 
 void soft_attention(struct soft *s, unsigned vp, uint32_t what)
@@ -158,6 +159,7 @@ void soft_enter_guest(struct soft_vp *vp)
 
 uint64_t soft_io_read(struct soft_vp *vp, enum hv_io_space space, uint64_t addr, unsigned size)
 {
+    soft_check_once(vp);
     soft_leave_guest(vp);
     uint64_t v = hv_io_read(vp->soft->io, space, addr, size);
     soft_enter_guest(vp);
@@ -167,6 +169,7 @@ uint64_t soft_io_read(struct soft_vp *vp, enum hv_io_space space, uint64_t addr,
 void soft_io_write(struct soft_vp *vp, enum hv_io_space space, uint64_t addr, unsigned size,
                    uint64_t value)
 {
+    soft_check_once(vp);
     soft_leave_guest(vp);
     hv_io_write(vp->soft->io, space, addr, size, value);
     soft_enter_guest(vp);

@@ -7,6 +7,7 @@
  */
 #include <stdlib.h>
 
+#include "core/hv/soft/check.h"
 #include "core/hv/soft/jit.h"
 #include "core/hv/soft/soft.h"
 
@@ -100,9 +101,11 @@ static bool checks_alignment(const struct soft_vp *vp)
 void soft_mmu_update(struct soft_vp *vp)
 {
     vp->mmu = (uint8_t)view_of(vp, vp->cpl);
+    vp->stack_view = (uint8_t)kernel_view(vp);
     bool none = checks_alignment(vp);
-    vp->tlb = none ? vp->mmu_state->none : vp->mmu_state->tlb[vp->mmu];
-    vp->win_gen = none ? SOFT_WIN_NEVER : vp->win_gens[vp->mmu];
+    if (none && !vp->checking && vp->tlb != vp->mmu_state->none)
+        soft_jit_close_windows(vp);
+    vp->tlb = none || vp->checking ? vp->mmu_state->none : vp->mmu_state->tlb[vp->mmu];
 }
 
 static void flush_jumps(struct soft_vp *vp, unsigned halves)
@@ -510,6 +513,7 @@ static unsigned io_piece(uint64_t phys, unsigned size)
 
 static void mmio_read(struct soft_vp *vp, uint64_t phys, uint8_t *buf, unsigned size)
 {
+    soft_check_once(vp);
     while (size) {
         unsigned n = io_piece(phys, size);
         uint64_t v = io_read(vp, phys, n);
@@ -565,6 +569,14 @@ static void read_view(struct soft_vp *vp, const struct insn *i, enum soft_mmu vi
     }
 }
 
+static void check_write(struct soft_vp *vp, uint8_t *host, unsigned n, bool code)
+{
+    if (host && !code)
+        soft_check_writes(vp, host, n);
+    else
+        soft_check_once(vp);
+}
+
 static void write_view(struct soft_vp *vp, const struct insn *i, enum soft_mmu view, uint64_t lin,
                        const uint8_t *buf, unsigned size)
 {
@@ -580,6 +592,8 @@ static void write_view(struct soft_vp *vp, const struct insn *i, enum soft_mmu v
         unsigned n = 0x1000 - (lin & 0xfff);
         n = n < size ? n : size;
         uint8_t *host = look(vp, i, lin, ACC_WRITE, view, &phys, &code);
+        if (SOFT_UNLIKELY(vp->checking))
+            check_write(vp, host, n, code);
         if (host) {
             copy(host, buf, n);
             if (code)
@@ -643,6 +657,8 @@ static void *rmw_split(struct soft_vp *vp, const struct insn *i, uint64_t lin, u
         read_view(vp, i, vp->mmu, lin, m->rmw, size);
         return m->rmw;
     }
+    if (SOFT_UNLIKELY(vp->checking))
+        soft_check_once(vp);
     pthread_mutex_lock(&vp->soft->split_lock);
     memcpy(m->rmw, m->part[0], first);
     memcpy(m->rmw + first, m->part[1], size - first);
@@ -675,6 +691,8 @@ void *soft_rmw_slow(struct soft_vp *vp, const struct insn *i, uint64_t lin, unsi
         host = rmw_split(vp, i, lin, size);
     } else {
         host = look(vp, i, lin, ACC_WRITE, vp->mmu, &m->rmw_phys, &code);
+        if (SOFT_UNLIKELY(vp->checking))
+            check_write(vp, host, size, code);
         m->rmw_buffered = !host;
         if (!host) {
             read_view(vp, i, vp->mmu, lin, m->rmw, size);

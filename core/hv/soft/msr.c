@@ -2,6 +2,7 @@
 /* CPUID, MSRs, time, random numbers. Source: SDM vol. 4, AMD APM vol. 2 appendix A. */
 #include <sys/random.h>
 
+#include "core/hv/soft/check.h"
 #include "core/hv/soft/soft.h"
 
 uint64_t soft_tsc(const struct soft_vp *vp)
@@ -241,6 +242,7 @@ static bool upcall_wrmsr(struct soft_vp *vp, uint32_t msr, uint64_t v)
 
 bool soft_rdmsr(struct soft_vp *vp, uint32_t msr, uint64_t *v)
 {
+    soft_check_once(vp);
     enum msr_kind kind;
     uint64_t *p = plain_msr(vp, msr, &kind);
     if (!p)
@@ -275,6 +277,7 @@ bool soft_rdmsr(struct soft_vp *vp, uint32_t msr, uint64_t *v)
 
 bool soft_wrmsr(struct soft_vp *vp, uint32_t msr, uint64_t v)
 {
+    soft_check_once(vp);
     enum msr_kind kind;
     uint64_t *p = plain_msr(vp, msr, &kind), now;
     if (p) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Privileged and system instructions, port I/O. Source: SDM vol. 2. */
 #include "core/hv/soft/block.h"
+#include "core/hv/soft/check.h"
 #include "core/hv/soft/flags.h"
 #include "core/hv/soft/ops.h"
 #include "core/hv/soft/seg.h"
@@ -197,6 +198,7 @@ static void rdtsc(struct soft_vp *vp, const struct insn *i)
 {
     if (vp->cpl && (vp->cr4 & CR4_TSD))
         soft_raise_error(vp, i, EXC_GP, 0);
+    soft_check_once(vp);
     uint64_t t = soft_tsc(vp);
     vp->gpr[HV_RAX] = (uint32_t)t;
     vp->gpr[HV_RDX] = t >> 32;
@@ -273,6 +275,7 @@ static SOFT_BODY void rdrand_body(struct soft_vp *vp, const struct insn *i)
     bool seed = (i->modrm >> 3 & 7) == 7;
     if (!has_feature(vp, seed ? 7 : 1, seed ? 1 : 2, seed ? 18 : 30))
         soft_raise(vp, i, EXC_UD);
+    soft_check_once(vp);
     bool ok = soft_random(&v);
     switch (i->imm8 >> 4) {
     case 2: SOFT_REG(uint16_t, vp, i->rm) = (uint16_t)v; break;
@@ -614,6 +617,7 @@ static SOFT_BODY void vmcall_body(struct soft_vp *vp, const struct insn *i)
     vp->rip = soft_insn_rip(vp, i) + i->len;
     soft_leave_guest(vp);
     uint64_t r = 0;
+    soft_check_once(vp);
     bool known = vp->soft->up.hypercall(vp->soft->up.ctx, vp->index, &h, &r);
     soft_enter_guest(vp);
     if (!known)

@@ -9,7 +9,7 @@
 struct cursor {
     const uint8_t *p;
     unsigned at, left;
-    bool over;
+    bool over, is32;
 };
 
 static uint8_t next8(struct cursor *c)
@@ -38,10 +38,13 @@ static bool prefixes(struct cursor *c, struct reread *r, bool *rexw, uint8_t *re
             return false;
         switch (b) {
         case 0x66: r->opsz = true; break;
-        case 0x26:
         case 0x2e:
+            if (c->is32) /* code is not to be written to */
+                return false;
+            break;
+        case 0x26:
         case 0x36:
-        case 0x3e: break; /* no effect in 64-bit code */
+        case 0x3e: break; /* no effect in 64-bit code, nor in flat segments */
         case 0x64: r->seg = HV_FS; break;
         case 0x65: r->seg = HV_GS; break;
         case 0xf0: r->lock = true; break;
@@ -49,7 +52,7 @@ static bool prefixes(struct cursor *c, struct reread *r, bool *rexw, uint8_t *re
         case 0xf3: r->rep = b; break;
         case 0x67: return false;
         default:
-            if ((b & 0xf0) == 0x40) {
+            if (!c->is32 && (b & 0xf0) == 0x40) {
                 *rexbits = b & 15;
                 r->rex = true;
                 *rexw = b & 8;
@@ -82,7 +85,7 @@ static void modrm(struct cursor *c, struct reread *r, uint8_t rexbits)
         if ((sib & 7) == 5 && mod == 0)
             r->base = RR_NO_REG;
     } else if (rm == 5 && mod == 0) {
-        r->base = RR_RIP;
+        r->base = c->is32 ? RR_NO_REG : RR_RIP;
     }
     if (mod == 1)
         r->disp = (int32_t)next_imm(c, 1);
@@ -105,6 +108,12 @@ static unsigned imm_z(const struct reread *r)
     return r->size == 2 ? 2 : 4;
 }
 
+/* Of near branches and what goes on the stack. */
+static uint8_t near_size(const struct cursor *c)
+{
+    return c->is32 ? 4 : 8;
+}
+
 static bool group3(struct reread *r)
 {
     switch (r->modrm >> 3 & 7) {
@@ -120,7 +129,7 @@ static bool group3(struct reread *r)
     }
 }
 
-static bool group5(struct reread *r, bool byte)
+static bool group5(const struct cursor *c, struct reread *r, bool byte)
 {
     unsigned n = r->modrm >> 3 & 7;
     if (n < 2) { /* INC, DEC leave CF */
@@ -129,7 +138,7 @@ static bool group5(struct reread *r, bool byte)
     }
     if (byte || r->opsz)
         return false;
-    r->size = r->rm_size = 8;
+    r->size = r->rm_size = near_size(c);
     r->rm_use = RR_R;
     switch (n) {
     case 2: r->kind = RR_CALL_RM; return true;
@@ -149,6 +158,31 @@ static bool shift_group(struct reread *r)
     if (!by_cl && !by_imm && n >= 4)
         r->flags_read = false, r->flags_set = true; /* by one */
     return n != 6;
+}
+
+/* INC, DEC and MOV with an address, which 64-bit code has not, as their longer forms. */
+static bool legacy_byte(struct cursor *c, struct reread *r)
+{
+    uint8_t op = r->op;
+    if ((op & 0xf0) == 0x40) {
+        uses(r, 0, RR_RW, true, false); /* CF stays */
+        r->op = 0xff;
+        r->rm = op & 7;
+        r->reg = op >> 3 & 1;
+        r->modrm = (uint8_t)(0xc0 | r->reg << 3 | r->rm);
+        r->group = true;
+        return true;
+    }
+    if (op < 0xa0 || op > 0xa3)
+        return false;
+    bool store = op & 2;
+    r->size = op & 1 ? r->size : 1;
+    uses(r, store ? RR_R : RR_W, store ? RR_W : RR_R, false, false);
+    r->op = (uint8_t)(0x88 | (store ? 0 : 2) | (op & 1));
+    r->modrm = 5;
+    r->mem = true;
+    r->disp = (int32_t)next_imm(c, 4);
+    return true;
 }
 
 static bool one_byte(struct cursor *c, struct reread *r, uint8_t rexbits)
@@ -173,14 +207,18 @@ static bool one_byte(struct cursor *c, struct reread *r, uint8_t rexbits)
         r->imm_size = (uint8_t)(byte ? 1 : imm_z(r));
         return true;
     }
+    if (c->is32 && legacy_byte(c, r))
+        return true;
     switch (op) {
     case 0x50 ... 0x57:
     case 0x58 ... 0x5f:
         r->rm = (uint8_t)((op & 7) | (rexbits & 1) << 3);
         r->kind = op < 0x58 ? RR_PUSH : RR_POP;
-        r->size = 8;
+        r->size = near_size(c);
         return !r->opsz;
     case 0x63:
+        if (c->is32) /* ARPL */
+            return false;
         modrm(c, r, rexbits);
         uses(r, RR_W, RR_R, false, false);
         r->rm_size = r->size == 8 ? 4 : r->size;
@@ -189,7 +227,7 @@ static bool one_byte(struct cursor *c, struct reread *r, uint8_t rexbits)
     case 0x6a:
         r->kind = RR_PUSH_IMM;
         r->imm_size = op == 0x68 ? 4 : 1;
-        r->size = 8;
+        r->size = near_size(c);
         return !r->opsz;
     case 0x69:
     case 0x6b:
@@ -201,7 +239,7 @@ static bool one_byte(struct cursor *c, struct reread *r, uint8_t rexbits)
         r->kind = RR_JCC;
         r->flags_read = true;
         r->imm_size = 1;
-        return true;
+        return !(c->is32 && r->opsz);
     case 0x80:
     case 0x81:
     case 0x83: {
@@ -274,7 +312,7 @@ static bool one_byte(struct cursor *c, struct reread *r, uint8_t rexbits)
     case 0xc3:
         r->kind = RR_RET;
         r->imm_size = op == 0xc2 ? 2 : 0;
-        r->size = 8;
+        r->size = near_size(c);
         return !r->opsz;
     case 0xc6:
     case 0xc7:
@@ -286,7 +324,7 @@ static bool one_byte(struct cursor *c, struct reread *r, uint8_t rexbits)
         return (r->modrm & 0x38) == 0;
     case 0xc9:
         r->kind = RR_LEAVE;
-        r->size = 8;
+        r->size = near_size(c);
         return !r->opsz;
     case 0xd8 ... 0xdf: modrm(c, r, rexbits); return soft_reread_x87(r);
     case 0xe8:
@@ -297,7 +335,7 @@ static bool one_byte(struct cursor *c, struct reread *r, uint8_t rexbits)
     case 0xeb:
         r->kind = RR_JMP;
         r->imm_size = 1;
-        return true;
+        return !(c->is32 && r->opsz);
     case 0xf5: /* CMC, CLC, STC */
     case 0xf8:
     case 0xf9:
@@ -315,7 +353,7 @@ static bool one_byte(struct cursor *c, struct reread *r, uint8_t rexbits)
         r->size = byte ? 1 : r->size;
         modrm(c, r, rexbits);
         r->group = true;
-        return group5(r, byte);
+        return group5(c, r, byte);
     default: return false;
     }
 }
@@ -433,9 +471,9 @@ static bool lock_ok(const struct reread *r)
     return (r->op >= 0xfe && n < 2) || ((r->op & 0xfe) == 0xf6 && (n == 2 || n == 3));
 }
 
-bool soft_reread(const uint8_t *p, unsigned left, struct reread *r)
+bool soft_reread(const uint8_t *p, unsigned left, bool is32, struct reread *r)
 {
-    struct cursor c = {.p = p, .left = left};
+    struct cursor c = {.p = p, .left = left, .is32 = is32};
     bool rexw = false, ok;
     uint8_t rexbits = 0;
     memset(r, 0, sizeof *r);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * The translator's own look at guest bytes: what it must know to emit an instruction for the host
- * again, and what the instruction does to the flags. 64-bit code only. It knows just the
+ * again, and what the instruction does to the flags. 64-bit code, and 32-bit code in flat segments
+ * with 32-bit addresses and stack. It knows just the
  * instructions that the translator emits; the block's decoded insn is the authority for lengths and
  * for all else.
  */
@@ -66,6 +67,6 @@ bool soft_reread_vec(struct reread *r, bool sse42_host);
 bool soft_reread_x87(struct reread *r);
 
 /* False: not one of the translator's. `left` bytes are readable. */
-bool soft_reread(const uint8_t *p, unsigned left, struct reread *r);
+bool soft_reread(const uint8_t *p, unsigned left, bool is32, struct reread *r);
 
 #endif

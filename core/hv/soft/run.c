@@ -3,6 +3,7 @@
 #include <sched.h>
 
 #include "core/hv/soft/block.h"
+#include "core/hv/soft/check.h"
 #include "core/hv/soft/jit.h"
 #include "core/hv/soft/seg.h"
 #include "core/hv/soft/soft.h"
@@ -140,7 +141,10 @@ static void enter(struct soft_vp *vp, struct block *b)
     vp->block_rip = vp->rip;
     if (soft_jit_ready(b)) {
         soft_jit_link(vp, b);
-        vp->jit_enter(vp, b->code); /* counts for itself */
+        if (SOFT_UNLIKELY(soft_check_on(vp)))
+            soft_check_block(vp, b);
+        else
+            vp->jit_enter(vp, b->code); /* counts for itself */
         return;
     }
     soft_count_insns(vp, b->n);
@@ -188,7 +192,8 @@ void soft_run(struct soft_vp *vp, struct hv_exit *exit)
     vp->exit = exit;
     vp->stopped = false;
     soft_enter_guest(vp);
-    _setjmp(vp->fault); /* exceptions come back here, with exc_pending, or stopped */
+    if (_setjmp(vp->fault)) /* exceptions come back here, with exc_pending, or stopped */
+        soft_check_faulted(vp);
     while (!vp->stopped) {
         vp->cur = NULL;
         if (vp->exc_pending)
@@ -199,6 +204,8 @@ void soft_run(struct soft_vp *vp, struct hv_exit *exit)
             continue;
         if (vp->jit_full)
             soft_block_drop_all(vp);
+        if (vp->jit_hot)
+            soft_jit_cool(vp);
         if (vp->jump_key[0] & SOFT_MODE_SINGLE)
             step(vp);
         else

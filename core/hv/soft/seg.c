@@ -15,11 +15,16 @@ void soft_seg_update(struct soft_vp *vp, unsigned seg)
     vp->seg_write[seg] = flat && ((!code && (s->attrib & SEG_W)) || !soft_protected(vp));
 }
 
+static bool data_flatness_changed(const struct soft_vp *vp)
+{
+    return vp->code == SOFT_MODE32 && soft_flat(vp) != !!(vp->jump_key[0] & SOFT_MODE_FLAT);
+}
+
 void soft_set_seg(struct soft_vp *vp, unsigned seg, const struct hv_segment *s)
 {
     vp->seg[seg] = *s;
     soft_seg_update(vp, seg);
-    if (seg == HV_SS)
+    if (seg == HV_SS || data_flatness_changed(vp))
         soft_update_mode(vp);
 }
 
@@ -214,6 +219,8 @@ void soft_drop_segs(struct soft_vp *vp)
         s->attrib &= (uint16_t)~SEG_P;
         soft_seg_update(vp, segs[n]);
     }
+    if (data_flatness_changed(vp))
+        soft_update_mode(vp);
 }
 
 void soft_tss_stack(struct soft_vp *vp, const struct insn *i, unsigned cpl, uint16_t *ss,

@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 
+#include "core/hv/soft/check.h"
 #include "core/hv/soft/jit.h"
 
 enum { JIT_AFTER = 16, JIT_BYTES = 16 << 20 };
@@ -15,13 +16,23 @@ static void vp_free(struct soft_vp *vp)
     soft_lapic_free(vp->lapic);
     soft_cache_free(vp->cache);
     soft_jit_free(vp->jit);
+    soft_check_free(vp->check);
     soft_mmu_free(vp->mmu_state);
     free(vp);
 }
 
+/* COUNT or COUNT/EACH */
+static void start_check(struct soft_vp *vp, const char *text)
+{
+    char *end;
+    uint64_t count = strtoull(text, &end, 10);
+    vp->check = soft_check_new(count, *end == '/' ? (unsigned)strtoul(end + 1, NULL, 10) : 1);
+}
+
 /* VIREO_SOFT_TRANSLATE: runs after which a block is translated, 0 for never, and words after
  * commas: "exact" keeps flags that only a fault's frame would show, for tests that compare with the
- * interpreter; "x87" translates x87 code even so; "perf" writes perf's map. */
+ * interpreter; "x87" translates x87 code even so; "perf" writes perf's map; "check=COUNT/EACH"
+ * compares so many blocks with the interpreter's run of them (check.h). */
 static void start_translator(struct soft_vp *vp, unsigned vp_count)
 {
     const char *after = getenv("VIREO_SOFT_TRANSLATE");
@@ -29,12 +40,16 @@ static void start_translator(struct soft_vp *vp, unsigned vp_count)
     struct soft_jit_options o = {.exact = after && strstr(after, "exact"),
                                  .exact_but_x87 = after && strstr(after, "x87"),
                                  .perf_map = after && strstr(after, "perf")};
+    o.exact |= after && strstr(after, "check=");
     uint32_t bytes = vp_count <= 1   ? JIT_BYTES
                      : vp_count <= 2 ? JIT_BYTES / 2
                      : vp_count <= 4 ? JIT_BYTES * 3 / 8
                                      : JIT_BYTES / 4;
     if (vp->jit_after)
         vp->jit = soft_jit_new(vp, bytes, &o);
+    const char *check = after ? strstr(after, "check=") : NULL;
+    if (check && vp->jit && vp_count == 1)
+        start_check(vp, check + strlen("check="));
 }
 
 static struct soft_vp *vp_new(struct soft *s, unsigned index, err *e)

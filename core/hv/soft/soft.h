@@ -130,6 +130,7 @@ void soft_block_drop_all(struct soft_vp *vp);
 void soft_jump_flush(struct soft_vp *vp, unsigned halves);
 
 /* state.c */
+bool soft_flat(const struct soft_vp *vp); /* what SOFT_MODE_FLAT says */
 void soft_update_mode(
     struct soft_vp *vp); /* after any change of CS, EFLAGS, CR0, EFER, DR7, shadow, CPL */
 bool soft_get_state(struct soft_vp *vp, struct hv_vp_state *s);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* A VP's state as a whole: what follows from it, reset, and exchange with hv_vp_state. */
+#include "core/hv/soft/jit.h"
 #include "core/hv/soft/seg.h"
 #include "core/hv/soft/soft.h"
 
@@ -8,6 +9,18 @@ static unsigned code_size(const struct soft_vp *vp)
     if (soft_long_mode(vp) && (vp->seg[HV_CS].attrib & SEG_L))
         return SOFT_MODE64;
     return vp->seg[HV_CS].attrib & SEG_D ? SOFT_MODE32 : SOFT_MODE16;
+}
+
+static bool whole(const struct soft_vp *vp, unsigned seg)
+{
+    return !vp->seg[seg].base && vp->seg_read[seg] && vp->seg_write[seg];
+}
+
+bool soft_flat(const struct soft_vp *vp)
+{
+    return vp->code == SOFT_MODE32 && !vp->seg[HV_CS].base && vp->seg[HV_CS].limit == 0xffffffffu &&
+           whole(vp, HV_DS) && whole(vp, HV_ES) && whole(vp, HV_SS) &&
+           vp->stack_mask == 0xffffffffu;
 }
 
 void soft_update_mode(struct soft_vp *vp)
@@ -19,8 +32,8 @@ void soft_update_mode(struct soft_vp *vp)
         vp->stack_mask = vp->seg[HV_SS].attrib & SEG_D ? 0xffffffffu : 0xffff;
     bool single = (vp->eflags & (FL_TF | FL_RF)) || vp->shadow || (vp->dr7 & 0xff);
     vp->fpu_gate = (vp->cr0 & (CR0_EM | CR0_TS)) || !(vp->cr4 & CR4_OSFXSR);
-    uint64_t mode =
-        vp->code | (single ? SOFT_MODE_SINGLE : 0) | (vp->cpl == 3 ? SOFT_MODE_USER : 0);
+    uint64_t mode = vp->code | (single ? SOFT_MODE_SINGLE : 0) |
+                    (vp->cpl == 3 ? SOFT_MODE_USER : 0) | (soft_flat(vp) ? SOFT_MODE_FLAT : 0);
     vp->jump_key[0] = (vp->jump_key[0] & ~0xffull) | mode;
     vp->jump_key[1] = (vp->jump_key[1] & ~0xffull) | mode;
     if ((vp->cpl == 3) != vp->ret_user) {
@@ -29,6 +42,8 @@ void soft_update_mode(struct soft_vp *vp)
         vp->ret_top = other;
         vp->ret_user = !vp->ret_user;
     }
+    if (vp->code == SOFT_MODE64 || (mode & SOFT_MODE_FLAT)) /* translated code has no other */
+        soft_jit_ring_mode(vp, vp->code);
     soft_mmu_update(vp);
     if (!vp->held && !single)
         return;

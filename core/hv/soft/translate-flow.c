@@ -5,14 +5,19 @@
 
 /* ---- stack ---- */
 
+/* The guest's stack pointer moves by n bytes. */
+static void move_sp(struct tr *t, int32_t n)
+{
+    tr_lea(t, jit_pinned(HV_RSP), e_mem(jit_pinned(HV_RSP), n));
+}
+
 void tr_push(struct tr *t, const struct step *s, unsigned k, unsigned h, bool imm)
 {
     struct emit *e = t->e;
-    e_lea(e, J_ADDR, e_mem(jit_pinned(HV_RSP), -8));
-    tr_clobber_flags(t, s->flags_after || t->exact);
-    tr_check_access(t, k, 8, true, true);
+    int32_t word = (int32_t)tr_word(t);
+    tr_check_stack(t, s, k, -word, true, s->flags_after || t->exact);
     if (imm) {
-        e_op_rm(e, 1, 0, 0xc7, 0, e_mem(J_ADDR, 0));
+        e_op_rm(e, t->wide, 0, 0xc7, 0, tr_at(s));
         e32(e, (uint32_t)s->r.imm);
     } else {
         unsigned src = h;
@@ -20,43 +25,39 @@ void tr_push(struct tr *t, const struct step *s, unsigned k, unsigned h, bool im
             src = J_TMP;
             e_load(e, J_TMP, J_VP, s->r.kind == RR_PUSH_RM ? VP(jit_tmp) : vp_gpr(s->r.rm));
         }
-        e_store(e, J_ADDR, 0, src);
+        tr_store_word(t, tr_at(s), src);
     }
-    e_lea(e, jit_pinned(HV_RSP), e_mem(jit_pinned(HV_RSP), -8));
+    move_sp(t, -word);
 }
 
 void tr_pop(struct tr *t, const struct step *s, unsigned k, unsigned g)
 {
-    struct emit *e = t->e;
     unsigned h = jit_pinned(g);
-    e_mov_rr(e, J_ADDR, jit_pinned(HV_RSP));
-    tr_clobber_flags(t, s->flags_after || t->exact);
-    tr_check_access(t, k, 8, false, true);
-    e_load(e, h == E_NONE ? J_TMP : h, J_ADDR, 0);
+    tr_check_stack(t, s, k, 0, false, s->flags_after || t->exact);
+    tr_load_word(t, h == E_NONE ? J_TMP : h, tr_at(s));
     tr_put_reg(t, g, J_TMP);
     if (g != HV_RSP)
-        e_lea(e, jit_pinned(HV_RSP), e_mem(jit_pinned(HV_RSP), 8));
+        move_sp(t, (int32_t)tr_word(t));
 }
 
 void tr_leave(struct tr *t, const struct step *s, unsigned k)
 {
-    struct emit *e = t->e;
-    e_mov_rr(e, J_ADDR, E_RBP);
+    tr_move(t, J_ADDR, E_RBP);
     tr_clobber_flags(t, s->flags_after || t->exact);
-    tr_check_access(t, k, 8, false, true);
-    e_lea(e, jit_pinned(HV_RSP), e_mem(E_RBP, 8));
-    e_load(e, E_RBP, J_ADDR, 0);
+    tr_check_access(t, k, tr_word(t), false, true);
+    tr_lea(t, jit_pinned(HV_RSP), e_mem(E_RBP, (int32_t)tr_word(t)));
+    tr_load_word(t, E_RBP, tr_at(s));
 }
 
 /* ---- ways out of the block ---- */
 
 /* To another page: by the look-up table until the run loop has linked it. */
-static void far_jump(struct tr *t, int64_t off)
+static void far_jump(struct tr *t, int64_t off, bool wraps)
 {
     struct emit *e = t->e;
     struct soft_jit *j = t->j;
     e_load(e, J_ADDR, J_VP, VP(block_rip));
-    e_lea(e, J_ADDR, e_mem(J_ADDR, (int32_t)off));
+    e_op_rm(e, !wraps, 0, 0x8d, J_ADDR, e_mem(J_ADDR, (int32_t)off)); /* lea */
     if (j->nfar == j->max_far) {
         e_jmp_to(e, j->indirect);
         return;
@@ -77,7 +78,7 @@ static void far_jump(struct tr *t, int64_t off)
     e_jmp_to(e, j->far_miss);
 }
 
-void tr_jump_to(struct tr *t, uint32_t rel_at, int64_t off)
+static void jump_to(struct tr *t, uint32_t rel_at, int64_t off, bool wraps)
 {
     struct emit *e = t->e;
     bool same_page = off >= 0 && off < 4096;
@@ -101,7 +102,18 @@ void tr_jump_to(struct tr *t, uint32_t rel_at, int64_t off)
     }
     if (rel_at)
         e_patch(e, rel_at, e->at);
-    far_jump(t, off);
+    far_jump(t, off, wraps);
+}
+
+void tr_jump_to(struct tr *t, uint32_t rel_at, int64_t off)
+{
+    jump_to(t, rel_at, off, !t->wide);
+}
+
+/* Running on past 4 GiB is beyond the limit of 32-bit code, other than a jump. */
+void tr_go_on(struct tr *t, unsigned k)
+{
+    jump_to(t, 0, (int64_t)tr_off(t, k) + t->b->insn[k].len, false);
 }
 
 /* A call's return address is on the guest's stack and in J_TMP: notes where translated code goes on
@@ -130,34 +142,56 @@ static void land(struct tr *t, unsigned k)
     tr_jump_to(t, 0, next);
 }
 
-static void push_return(struct tr *t, unsigned k)
+static void push_return(struct tr *t, const struct step *s, unsigned k)
 {
     struct emit *e = t->e;
-    e_lea(e, J_ADDR, e_mem(jit_pinned(HV_RSP), -8));
-    tr_check_access(t, k, 8, true, true);
+    int32_t word = (int32_t)tr_word(t);
+    tr_check_stack(t, s, k, -word, true, s->flags_after || t->exact);
     e_load(e, J_TMP, J_VP, VP(block_rip));
-    e_lea(e, J_TMP, e_mem(J_TMP, (int32_t)(tr_off(t, k) + t->step[k].r.len)));
-    e_store(e, J_ADDR, 0, J_TMP);
-    e_lea(e, jit_pinned(HV_RSP), e_mem(jit_pinned(HV_RSP), -8));
+    tr_lea(t, J_TMP, e_mem(J_TMP, (int32_t)(tr_off(t, k) + t->step[k].r.len)));
+    tr_store_word(t, tr_at(s), J_TMP);
+    move_sp(t, -word);
+}
+
+/* To J_ADDR, in the same half of the address space if the look-up table knows it. */
+static void look_up(struct tr *t)
+{
+    struct emit *e = t->e;
+    struct soft_jit *j = t->j;
+    e_mov_rr(e, J_TMP, J_ADDR);
+    e_shift_imm(e, 1, 5, J_TMP, SOFT_JUMP_BITS);
+    e_alu_rm(e, 1, E_XOR, J_TMP, e_reg(J_ADDR));
+    e_alu_imm(e, 0, E_AND, e_reg(J_TMP), SOFT_JUMP_SIZE - 1);
+    e_load(e, J_TMP2, J_VP, VP(jump_key) + 8 * (int32_t)t->half);
+    e_shift_imm(e, 0, 4, J_TMP, 5);
+    e_alu_rm(e, 1, E_ADD, J_TMP, e_mem(J_VP, VP(jump)));
+    e_alu_rm(e, 1, E_CMP, J_ADDR, e_mem(J_TMP, (int32_t)offsetof(struct soft_jump, lin)));
+    e_patch(e, e_jcc(e, E_CC_NE), j->indirect);
+    e_alu_rm(e, 1, E_CMP, J_TMP2, e_mem(J_TMP, (int32_t)offsetof(struct soft_jump, key)));
+    e_patch(e, e_jcc(e, E_CC_NE), j->indirect);
+    e_mov_rr(e, J_TMP2, J_ADDR); /* code of another block's absence wants all of J_ADDR */
+    e_alu_imm(e, 1, E_AND, e_reg(J_TMP2), -4096);
+    e_store(e, J_VP, VP(block_rip), J_TMP2);
+    e_op_rm(e, 0, 0, 0xff, 4, e_mem(J_TMP, (int32_t)offsetof(struct soft_jump, code)));
 }
 
 static void branch_rm(struct tr *t, const struct step *s, unsigned k)
 {
     struct emit *e = t->e;
     if (s->r.mem) {
-        tr_memory(t, s, k, 8, false);
-        e_load(e, J_ADDR, J_ADDR, 0);
+        tr_memory(t, s, k, tr_word(t), false);
+        tr_load_word(t, J_ADDR, tr_at(s));
     } else {
         tr_clobber_flags(t, s->flags_after || t->exact);
-        e_mov_rr(e, J_ADDR, tr_use_reg(t, s->r.rm, J_ADDR, true));
+        tr_move(t, J_ADDR, tr_use_reg(t, s->r.rm, J_ADDR, true));
     }
     if (s->r.kind == RR_CALL_RM) {
         e_store(e, J_VP, VP(jit_tmp), J_ADDR);
-        push_return(t, k);
+        push_return(t, s, k);
         note_call(t, k);
         e_load(e, J_ADDR, J_VP, VP(jit_tmp));
     }
-    e_jmp_to(e, t->j->indirect);
+    look_up(t);
     if (s->r.kind == RR_CALL_RM)
         land(t, k);
 }
@@ -165,11 +199,11 @@ static void branch_rm(struct tr *t, const struct step *s, unsigned k)
 static void ret(struct tr *t, const struct step *s, unsigned k)
 {
     struct emit *e = t->e;
-    e_mov_rr(e, J_ADDR, jit_pinned(HV_RSP));
-    tr_clobber_flags(t, s->flags_after || t->exact);
-    tr_check_access(t, k, 8, false, true);
-    e_load(e, J_ADDR, J_ADDR, 0);
-    e_lea(e, jit_pinned(HV_RSP), e_mem(jit_pinned(HV_RSP), 8 + (uint16_t)s->r.imm));
+    if (s->joined) /* the host's flags are lost below */
+        tr_clobber_flags(t, s->flags_after || t->exact);
+    tr_check_stack(t, s, k, 0, false, s->flags_after || t->exact);
+    tr_load_word(t, J_ADDR, tr_at(s));
+    move_sp(t, (int32_t)tr_word(t) + (uint16_t)s->r.imm);
     e_load(e, J_TMP, J_VP, VP(ret_top));
     e_mov_rr(e, J_TMP2, J_TMP);
     e_add_low(e, J_TMP2, -(int)sizeof(struct soft_ret));
@@ -192,13 +226,14 @@ void tr_finish(struct tr *t, const struct step *s, unsigned k)
             tr_save_flags(t);
         tr_load_flags(t);
         uint32_t taken = e_jcc(t->e, r->op & 15);
-        tr_jump_to(t, 0, next);
+        tr_go_on(t, k);
         tr_jump_to(t, taken, next + r->imm);
         break;
     }
     case RR_CALL:
-        tr_clobber_flags(t, s->flags_after || t->exact);
-        push_return(t, k);
+        if (s->joined) /* the host's flags are lost below */
+            tr_clobber_flags(t, s->flags_after || t->exact);
+        push_return(t, s, k);
         note_call(t, k);
         tr_jump_to(t, 0, next + r->imm);
         land(t, k);

@@ -83,13 +83,13 @@ void tr_put_reg(struct tr *t, unsigned g, unsigned h)
         e_store(t->e, J_VP, vp_gpr(g), h);
 }
 
-/* dst = address of the operand without segment base. Leaves flags alone but for RIP-relative ones
- * far away, which cannot be. */
-static void address(struct tr *t, const struct reread *r, unsigned k, unsigned dst)
+/* dst = address of the operand, plus low, without segment base. Leaves flags alone but for
+ * RIP-relative ones far away, which cannot be. */
+static void address(struct tr *t, const struct reread *r, unsigned k, unsigned dst, int32_t low)
 {
     struct emit *e = t->e;
     struct emit_rm m = {
-        .reg = E_NONE, .base = E_NONE, .index = E_NONE, .scale = r->scale, .disp = r->disp};
+        .reg = E_NONE, .base = E_NONE, .index = E_NONE, .scale = r->scale, .disp = r->disp + low};
     if (r->base == RR_RIP) {
         e_load(e, dst, J_VP, VP(block_rip));
         m.base = (uint8_t)dst;
@@ -99,7 +99,7 @@ static void address(struct tr *t, const struct reread *r, unsigned k, unsigned d
     }
     if (r->index != RR_NO_REG)
         m.index = (uint8_t)tr_use_reg(t, r->index, J_TMP, true);
-    e_lea(e, dst, m);
+    tr_lea(t, dst, m);
 }
 
 /* J_TMP2 = page of the operand's last byte. */
@@ -112,38 +112,63 @@ static void last_page(struct emit *e, unsigned size)
     e_alu_imm(e, 1, E_AND, e_reg(J_TMP2), -4096);
 }
 
-/* By window w: operands at multiples of their size, which so lie in one page; others find their way
- * by what opens windows. Linear, not TLB, addresses decide, so that the load behind waits for one
- * addition alone. */
-static void check_window(struct tr *t, unsigned k, unsigned w, unsigned size, enum jit_fill fill)
+static void note_fill(struct tr *t, enum jit_fill fill, unsigned w, unsigned size)
 {
-    struct emit *e = t->e;
-    uint32_t at = t->j->win_at + w * (uint32_t)sizeof(struct jit_win);
-    int32_t within = size > 8 ? 15 : (int32_t)size - 1;
-    e_mov_rr(e, J_TMP2, J_ADDR);
-    e_alu_imm(e, 1, E_AND, e_reg(J_TMP2), -4096 | within);
-    e_alu_rm(e, 1, E_ADD, J_TMP2, e_mem(J_VP, VP(win_gen)));
-    e_op_rip(e, 1, 0x3b, J_TMP2, at + (uint32_t)offsetof(struct jit_win, tag));
-    slow_way(t, E_CC_NE, k);
-    e_op_rip(e, 1, 0x03, J_ADDR, at + (uint32_t)offsetof(struct jit_win, addend));
     struct slow *s = &t->slow[t->nslow ? t->nslow - 1 : 0];
-    s->back = e->at;
+    s->back = t->e->at;
     s->win = (uint16_t)w;
     s->size = (uint8_t)size;
     s->fill = fill;
 }
 
-/* The stack has a window, and so has each place in code of the lower half: there programs compute,
- * while a kernel's code rarely meets the same page twice. */
+/* By a window of this place's own. Linear, not TLB, addresses decide, so that the load behind waits
+ * for one addition alone. */
+static void check_window(struct tr *t, unsigned k, unsigned size, bool write)
+{
+    struct emit *e = t->e;
+    struct soft_jit *j = t->j;
+    unsigned w = j->nwin++;
+    uint32_t at = j->win_at + w * (uint32_t)sizeof(struct jit_win);
+    j->win[w] = (struct jit_win){.misses = -JIT_MISSES, .full = 4097 - size};
+    j->place[w] = (struct jit_place){.b = t->b, .insn = k, .since = t->icount};
+    e_mov_rr(e, J_TMP2, J_ADDR);
+    e_op_rip(e, 1, 0x2b, J_TMP2, at + (uint32_t)offsetof(struct jit_win, page));  /* sub */
+    e_op_rip(e, 1, 0x3b, J_TMP2, at + (uint32_t)offsetof(struct jit_win, limit)); /* cmp */
+    slow_way(t, E_CC_AE, k);
+    e_op_rip(e, 1, 0x03, J_ADDR, at + (uint32_t)offsetof(struct jit_win, addend)); /* add */
+    note_fill(t, write ? JIT_FILL_WRITE : JIT_FILL_READ, w, size);
+}
+
+/* By the window that the stack has. */
+static void check_stack_window(struct tr *t, unsigned k, unsigned size, bool write)
+{
+    struct emit *e = t->e;
+    int32_t at = VP(stack_win) + (t->user ? (int32_t)sizeof(struct soft_stack_win) : 0);
+    unsigned span = 0;
+    while (jit_spans[span] < size)
+        span++;
+    e_mov_rr(e, J_TMP2, J_ADDR);
+    e_alu_rm(e, 1, E_SUB, J_TMP2, e_mem(J_VP, at + (int32_t)offsetof(struct soft_stack_win, page)));
+    e_alu_rm(e, 1, E_CMP, J_TMP2,
+             e_mem(J_VP, at + (int32_t)offsetof(struct soft_stack_win, limit) + 8 * (int32_t)span));
+    slow_way(t, E_CC_AE, k);
+    e_alu_rm(e, 1, E_ADD, J_ADDR,
+             e_mem(J_VP, at + (int32_t)offsetof(struct soft_stack_win, addend)));
+    unsigned fill = write ? JIT_FILL_STACK_WRITE : JIT_FILL_STACK_READ;
+    note_fill(t, fill + t->user, 0, jit_spans[span]);
+}
+
+/* Stacks have windows, and so has each place in code of CPL 3: there programs compute, while a
+ * kernel's code rarely meets the same page twice. */
 void tr_check_access(struct tr *t, unsigned k, unsigned size, bool write, bool stack)
 {
     struct emit *e = t->e;
     if (stack) {
-        check_window(t, k, JIT_STACK_WINDOW, size, write ? JIT_FILL_WRITE : JIT_FILL_STACK_READ);
+        check_stack_window(t, k, size, write);
         return;
     }
-    if (!t->half && t->j->nwin < JIT_WINDOWS) {
-        check_window(t, k, t->j->nwin++, size, write ? JIT_FILL_WRITE : JIT_FILL_READ);
+    if (t->user && t->j->nwin < JIT_WINDOWS && !(t->b->no_window >> k & 1)) {
+        check_window(t, k, size, write);
         return;
     }
     last_page(e, size);
@@ -158,15 +183,43 @@ void tr_check_access(struct tr *t, unsigned k, unsigned size, bool write, bool s
     slow_way(t, E_CC_NE, k);
     e_alu_rm(e, 1, E_ADD, J_ADDR, e_mem(J_TMP, (int32_t)offsetof(struct soft_tlbe, addend)));
 }
+
+void tr_check_stack(struct tr *t, const struct step *s, unsigned k, int32_t disp, bool write,
+                    bool flags)
+{
+    if (s->joined)
+        return;
+    tr_lea(t, J_ADDR, e_mem(jit_pinned(HV_RSP), disp + s->low));
+    tr_clobber_flags(t, flags);
+    tr_check_access(t, k, s->lead ? s->span : tr_word(t), s->lead ? s->group_writes : write, true);
+}
 _Static_assert(sizeof(struct soft_tlbe) == 32, "check_access shifts by 7");
+
+/* FS or GS of 32-bit code: any offset must be allowed, and no operand goes beyond the last. */
+static void check_segment(struct tr *t, unsigned seg, unsigned k, unsigned size, bool write)
+{
+    struct emit *e = t->e;
+    e_op_rm(e, 0, 0, 0x80, E_CMP,
+            e_mem(J_VP, (write ? VP(seg_write) : VP(seg_read)) + (int32_t)seg));
+    e8(e, 0);
+    slow_way(t, E_CC_E, k);
+    if (size == 1)
+        return;
+    e_alu_imm(e, 0, E_CMP, e_reg(J_ADDR), -(int32_t)size);
+    slow_way(t, E_CC_A, k);
+}
 
 void tr_memory(struct tr *t, const struct step *s, unsigned k, unsigned size, bool write)
 {
     const struct reread *r = &s->r;
-    address(t, r, k, J_ADDR);
+    if (s->joined)
+        return;
+    address(t, r, k, J_ADDR, s->low);
     tr_clobber_flags(t, r->flags_read || t->exact || (s->flags_after && !r->flags_set));
+    if (r->seg && !t->wide)
+        check_segment(t, r->seg, k, size, write);
     if (r->seg)
-        e_alu_rm(t->e, 1, E_ADD, J_ADDR,
+        e_alu_rm(t->e, t->wide, E_ADD, J_ADDR,
                  e_mem(J_VP, VP(seg) + (int32_t)sizeof(struct hv_segment) * r->seg +
                                  (int32_t)offsetof(struct hv_segment, base)));
     if (r->aligned) {
@@ -174,7 +227,8 @@ void tr_memory(struct tr *t, const struct step *s, unsigned k, unsigned size, bo
         e8(t->e, 15);
         slow_way(t, E_CC_NE, k);
     }
-    tr_check_access(t, k, size, write, r->base == HV_RSP && !r->seg);
+    tr_check_access(t, k, s->lead ? s->span : size, s->lead ? s->group_writes : write,
+                    r->base == HV_RSP && !r->seg);
 }
 
 static bool high_byte(const struct reread *r, unsigned g)
@@ -184,9 +238,10 @@ static bool high_byte(const struct reread *r, unsigned g)
 
 /* As use_reg, for an operand that may be a byte: AH to BH keep their number. */
 static unsigned use_operand(struct tr *t, const struct reread *r, unsigned g, bool byte,
-                            unsigned tmp)
+                            unsigned tmp, unsigned use)
 {
-    return byte && high_byte(r, g) ? g : tr_use_reg(t, g, tmp, true);
+    bool load = (use & RR_R) || r->size < 4;
+    return byte && high_byte(r, g) ? g : tr_use_reg(t, g, tmp, load);
 }
 
 /* ---- plain instructions ---- */
@@ -235,28 +290,43 @@ static bool plain_ok(const struct reread *r, uint32_t next_off)
     return bytes_fit(r, reg, reg_used, rm);
 }
 
+/* A register that has no host register may be operated on where it is, unless the upper half must
+ * be cleared, or memory would mean something else: bit strings, a locked exchange. */
+static bool in_place(const struct reread *r)
+{
+    if (r->mem || jit_pinned(r->rm) != E_NONE)
+        return false;
+    if ((r->rm_use & RR_W) && (r->size == 4 || (r->reg_use & RR_W))) /* XADD: r/m is written last */
+        return false;
+    bool bits = r->map == 1 && (r->op == 0xa3 || r->op == 0xab || r->op == 0xb3 || r->op == 0xbb);
+    return !bits && !(r->map == 0 && (r->op & 0xfe) == 0x86);
+}
+
 static void plain(struct tr *t, const struct step *s, unsigned k)
 {
     const struct reread *r = &s->r;
     bool reg_used = !r->group;
-    struct emit_rm rm = e_mem(J_ADDR, 0);
+    struct emit_rm rm = tr_at(s);
     unsigned reg = r->reg & 7u, h = 0;
     if (r->mem)
         tr_memory(t, s, k, r->rm_size, r->rm_use & RR_W);
     if (r->flags_read)
         tr_load_flags(t);
     if (reg_used)
-        reg = use_operand(t, r, r->reg, r->reg8, J_TMP2);
-    if (!r->mem) {
-        h = use_operand(t, r, r->rm, r->rm8, J_TMP);
+        reg = use_operand(t, r, r->reg, r->reg8, J_TMP2, r->reg_use);
+    bool direct = in_place(r);
+    if (direct) {
+        rm = e_mem(J_VP, vp_gpr(r->rm));
+    } else if (!r->mem) {
+        h = use_operand(t, r, r->rm, r->rm8, J_TMP, r->rm_use);
         rm = e_reg(h);
     }
     bool low_byte = (r->reg8 && reg_used && !high_byte(r, r->reg) && reg >= 4) ||
-                    (r->rm8 && !r->mem && !high_byte(r, r->rm) && h >= 4);
+                    (r->rm8 && !r->mem && !direct && !high_byte(r, r->rm) && h >= 4);
     emit_host(t, r, reg, rm, low_byte);
     if (reg_used && (r->reg_use & RR_W))
         tr_put_reg(t, r->reg, reg);
-    if (!r->mem && (r->rm_use & RR_W))
+    if (!r->mem && !direct && (r->rm_use & RR_W))
         tr_put_reg(t, r->rm, h);
     if (r->flags_set ||
         (r->flags_read && r->kind == RR_PLAIN && !(r->map == 1 && (r->op & 0xf0) == 0x40) &&
@@ -284,7 +354,7 @@ static void load_fpu(struct tr *t, const struct step *s, unsigned k, enum jit_fp
 static void vec(struct tr *t, const struct step *s, unsigned k)
 {
     const struct reread *r = &s->r;
-    struct emit_rm rm = e_mem(J_ADDR, 0);
+    struct emit_rm rm = tr_at(s);
     unsigned reg = r->reg, h = 0;
     load_fpu(t, s, k, JIT_FPU_VEC);
     if (r->mem)
@@ -315,7 +385,7 @@ static void x87(struct tr *t, const struct step *s, unsigned k)
     if (r->flags_read)
         tr_load_flags(t);
     if (r->mem) {
-        e_op_rm(t->e, 0, 0, r->op, r->modrm >> 3 & 7, e_mem(J_ADDR, 0));
+        e_op_rm(t->e, 0, 0, r->op, r->modrm >> 3 & 7, tr_at(s));
     } else {
         e8(t->e, r->op);
         e8(t->e, r->modrm);
@@ -378,7 +448,8 @@ static void open_window(struct tr *t, struct slow *s)
     struct emit *e = t->e;
     e_patch(e, s->rel_at, e->at);
     last_page(e, s->size);
-    e_op_rip(e, 1, 0x8d, J_TMP, t->j->win_at + s->win * (uint32_t)sizeof(struct jit_win)); /* lea */
+    if (s->fill < JIT_FILL_STACK_READ) /* lea */
+        e_op_rip(e, 1, 0x8d, J_TMP, t->j->win_at + s->win * (uint32_t)sizeof(struct jit_win));
     e_call_to(e, t->j->fill[s->fill]);
     e_patch(e, e_jcc(e, E_CC_E), s->back);
     s->rel_at = e_jmp(e);
@@ -504,10 +575,10 @@ static bool one(struct tr *t, unsigned k)
     }
     case RR_LEA: {
         unsigned h = tr_use_reg(t, r->reg, J_TMP2, r->size == 2);
-        unsigned dst = r->size == 8 ? h : J_ADDR;
+        unsigned dst = r->size == (t->wide ? 8 : 4) ? h : J_ADDR;
         if (r->base == RR_RIP || (r->base != RR_NO_REG && jit_pinned(r->base) == E_NONE))
             dst = J_ADDR; /* the address is built in it before the index is read */
-        address(t, r, k, dst);
+        address(t, r, k, dst, 0);
         if (r->size == 2)
             e8(e, 0x66);
         if (dst != h)
@@ -518,8 +589,8 @@ static bool one(struct tr *t, unsigned k)
     case RR_PUSH: tr_push(t, s, k, jit_pinned(r->rm), false); break;
     case RR_PUSH_IMM: tr_push(t, s, k, 0, true); break;
     case RR_PUSH_RM:
-        tr_memory(t, s, k, 8, false);
-        e_load(e, J_ADDR, J_ADDR, 0);
+        tr_memory(t, s, k, tr_word(t), false);
+        tr_load_word(t, J_ADDR, tr_at(s));
         e_store(e, J_VP, VP(jit_tmp), J_ADDR);
         tr_push(t, s, k, E_NONE, false);
         break;
@@ -557,7 +628,8 @@ static bool flags_live_at(const struct tr *t, int64_t off)
 {
     for (unsigned i = 0; i < PEEK_INSNS; i++) {
         struct reread r;
-        if (off < 0 || off >= 4096 || !soft_reread(t->page + off, (unsigned)(4096 - off), &r))
+        if (off < 0 || off >= 4096 ||
+            !soft_reread(t->page + off, (unsigned)(4096 - off), !t->wide, &r))
             return true;
         if (r.flags_read)
             return true;
@@ -596,7 +668,7 @@ static unsigned read_block(struct tr *t)
     for (unsigned k = 0; k < b->n; k++) {
         struct step *s = &t->step[k];
         uint32_t off = tr_off(t, k);
-        s->native = off < 4096 && soft_reread(t->page + off, 4096 - off, &s->r) &&
+        s->native = off < 4096 && soft_reread(t->page + off, 4096 - off, !t->wide, &s->r) &&
                     s->r.len == b->insn[k].len &&
                     native(&s->r, off + s->r.len, t->j->translate_x87);
         /* branches end blocks: one in the middle would be the decoder's and our disagreement */
@@ -641,19 +713,24 @@ uint32_t jit_block(struct soft_jit *j, struct soft_vp *vp, struct block *b)
 {
     const struct soft_region *r = soft_region_at(vp->soft, b->phys);
     static _Thread_local struct tr t;
+    unsigned size = b->mode & SOFT_MODE_SIZE;
     if (!r || !b->n || (b->phys & 4095) + b->bytes > 4096 || (b->mode & SOFT_MODE_SINGLE) ||
-        (b->mode & SOFT_MODE_SIZE) != SOFT_MODE64)
+        !(size == SOFT_MODE64 || (size == SOFT_MODE32 && (b->mode & SOFT_MODE_FLAT))))
         return 0;
     t.e = &j->e;
     t.j = j;
     t.b = b;
+    t.wide = size == SOFT_MODE64;
     t.page_off = (uint32_t)(b->phys & 4095);
     t.page = r->host + ((b->phys & ~4095ull) - r->gpa);
     t.nslow = 0;
     t.exact = j->exact;
     t.half = vp->rip >> 63;
+    t.user = b->mode & SOFT_MODE_USER;
+    t.icount = vp->icount;
     if (!read_block(&t))
         return 0;
+    tr_find_groups(&t);
     head(&t);
     t.in_host = false;
     t.in_vp = true;
@@ -670,7 +747,7 @@ uint32_t jit_block(struct soft_jit *j, struct soft_vp *vp, struct block *b)
     }
     if (open) {
         tr_clobber_flags(&t, t.step[b->n - 1].flags_after);
-        tr_jump_to(&t, 0, (int64_t)tr_off(&t, b->n - 1u) + b->insn[b->n - 1].len);
+        tr_go_on(&t, b->n - 1u);
     }
     slow_ways(&t);
     return t.head;

@@ -14,12 +14,18 @@ struct slow {
     uint32_t back;   /* where a window that was opened again goes on */
     uint16_t insn;
     uint16_t win;
-    uint8_t fill, size; /* enum jit_fill; of the operand */
+    uint8_t fill, size; /* enum jit_fill; bytes asked for */
 };
 
 struct step {
     struct reread r;
     bool native, flags_after; /* flags_after: someone reads the flags as this one leaves them */
+    /* Accesses by one base, one after another, are checked once, by the first (translate-group.c):
+     * `lead` for `span` bytes from `low` beyond its own; `joined`: r14 is their host address. */
+    bool lead, joined, group_writes;
+    uint8_t span;
+    int16_t low;
+    int16_t at; /* of the operand beyond r14 */
 };
 
 struct tr {
@@ -28,6 +34,7 @@ struct tr {
     struct block *b;
     uint32_t page_off; /* of the block in its page */
     const uint8_t *page;
+    bool wide;           /* 64-bit code; else 32-bit code in flat segments */
     bool in_host, in_vp; /* where the guest's flags are right now */
     bool exact;          /* keep even flags that only a fault's frame would show */
     uint8_t loaded;      /* enum jit_fpu: what of the guest's is surely in the host's registers */
@@ -37,6 +44,8 @@ struct tr {
     uint32_t head;
     uint32_t landing_rel; /* of the lea that a call's landing patches */
     uint32_t half;        /* of the address space that the block is in, for now */
+    bool user;            /* code of CPL 3 */
+    uint64_t icount;      /* when it is translated */
 };
 
 /* Flags: where the guest's are, and that they get where they are needed. */
@@ -53,6 +62,10 @@ void tr_put_reg(struct tr *t, unsigned g, unsigned h);
  * `stack`: it is likely to be where the last of these was.
  * Host flags are lost. Clobbers J_TMP, J_TMP2. */
 void tr_check_access(struct tr *t, unsigned k, unsigned size, bool write, bool stack);
+/* The same for a word at RSP + disp, for all of its group if it leads one; joined: nothing is done.
+ * The word is at tr_at(s). `flags`: the guest's are still needed. */
+void tr_check_stack(struct tr *t, const struct step *s, unsigned k, int32_t disp, bool write,
+                    bool flags);
 /* The same for the instruction's memory operand. */
 void tr_memory(struct tr *t, const struct step *s, unsigned k, unsigned size, bool write);
 
@@ -62,10 +75,44 @@ static inline uint32_t tr_off(const struct tr *t, unsigned k)
     return t->page_off + t->b->insn[k].off;
 }
 
+/* What is pushed and popped: bytes. */
+static inline unsigned tr_word(const struct tr *t)
+{
+    return t->wide ? 8 : 4;
+}
+/* With results of the code's address size, zero-extended. */
+static inline void tr_lea(struct tr *t, unsigned dst, struct emit_rm m)
+{
+    e_op_rm(t->e, t->wide, 0, 0x8d, dst, m);
+}
+static inline void tr_move(struct tr *t, unsigned dst, unsigned src)
+{
+    e_op_rm(t->e, t->wide, 0, 0x8b, dst, e_reg(src));
+}
+static inline void tr_load_word(struct tr *t, unsigned dst, struct emit_rm at)
+{
+    e_op_rm(t->e, t->wide, 0, 0x8b, dst, at);
+}
+static inline void tr_store_word(struct tr *t, struct emit_rm at, unsigned src)
+{
+    e_op_rm(t->e, t->wide, 0, 0x89, src, at);
+}
+
+/* The operand that a check was made for. */
+static inline struct emit_rm tr_at(const struct step *s)
+{
+    return e_mem(J_ADDR, s->at);
+}
+
+/* translate-group.c: fills in what struct step says of groups. */
+void tr_find_groups(struct tr *t);
+
 /* translate-flow.c */
 void tr_push(struct tr *t, const struct step *s, unsigned k, unsigned h, bool imm);
 void tr_pop(struct tr *t, const struct step *s, unsigned k, unsigned g);
 void tr_leave(struct tr *t, const struct step *s, unsigned k);
+/* On to what follows instruction k, flags in vp. */
+void tr_go_on(struct tr *t, unsigned k);
 /* To `off` from the page's start, flags in vp. `rel_at`: a branch that exists already, or 0. */
 void tr_jump_to(struct tr *t, uint32_t rel_at, int64_t off);
 /* The branch that ends the block. */

@@ -266,8 +266,8 @@ static uint64_t syscalls(unsigned rounds)
 {
     uint64_t sum = 0;
     while (rounds--)
-        sum += (uint64_t)syscall(SYS_getppid);
-    return sum ? 1 : 2;
+        sum += syscall(SYS_getppid) >= 0;
+    return sum;
 }
 
 /* Writes a function, runs it, writes another. */

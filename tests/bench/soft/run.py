@@ -21,13 +21,16 @@ HZ = os.sysconf("SC_CLK_TCK")
 
 
 def cpu_seconds(pid):
-    with open(f"/proc/{pid}/stat") as f:
-        fields = f.read().rsplit(")", 1)[1].split()
-    own = (int(fields[11]) + int(fields[12])) / HZ
-    children = 0.0  # a worker of its own process
-    for tid in os.listdir(f"/proc/{pid}/task"):
-        with open(f"/proc/{pid}/task/{tid}/children") as f:
-            children += sum(cpu_seconds(int(c)) for c in f.read().split())
+    try:
+        with open(f"/proc/{pid}/stat") as f:
+            fields = f.read().rsplit(")", 1)[1].split()
+        own = (int(fields[11]) + int(fields[12])) / HZ
+        children = 0.0  # a worker of its own process
+        for tid in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{tid}/children") as f:
+                children += sum(cpu_seconds(int(c)) for c in f.read().split())
+    except (FileNotFoundError, ProcessLookupError):  # has just ended
+        return 0.0
     return own + children
 
 
@@ -72,6 +75,7 @@ def main():
     a.add_argument("--kernel", required=True)
     a.add_argument("--runs", type=int, default=3)
     a.add_argument("--only", default="")
+    a.add_argument("--machines", default="vireo,tcg,tcg-base,native")
     a.add_argument("--json")
     o = a.parse_args()
     with tempfile.TemporaryDirectory() as tmp:
@@ -87,12 +91,13 @@ def main():
             "tcg-base": qemu + ["-cpu", "Nehalem"],
             "native": [init] + ([o.only] if o.only else []),
         }
+        machines = {m: machines[m] for m in o.machines.split(",")}
         results = {m: {} for m in machines}
         for _ in range(o.runs):
             for m, command in machines.items():
                 for name, (seconds, check) in measure(command, m == "native").items():
                     results[m].setdefault(name, []).append((seconds, check))
-    names = list(results["tcg"])
+    names = list(next(iter(results.values())))
     print(f"{'program':10} {'native':>8} {'vireo':>8} {'tcg':>8} {'tcg-base':>8} "
           f"{'tcg/vireo':>9} {'vireo/native':>12}")
     table = {}
@@ -105,7 +110,7 @@ def main():
         v = max(med.get("vireo", 0), 1 / HZ)
         row = [f"{med.get(m, float('nan')):8.2f}" for m in ("native", "vireo", "tcg", "tcg-base")]
         nat = f"{v / med['native']:12.1f}" if med.get("native") else f"{'-':>12}"
-        print(f"{n:10} {' '.join(row)} {med['tcg'] / v:9.2f} {nat}")
+        print(f"{n:10} {' '.join(row)} {med.get('tcg', float('nan')) / v:9.2f} {nat}")
     if o.json:
         with open(o.json, "w") as f:
             json.dump(table, f, indent=1)
