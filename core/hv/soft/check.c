@@ -203,8 +203,11 @@ static const char *compare(struct soft_vp *vp, struct block *b, bool *stands)
 {
     struct soft_check *c = vp->check;
     get(vp, &c->before);
+    uint64_t key = vp->jump_key[0]; /* of the mode and the address space: SYSCALL, IRET, MOV CR3 */
+    uint8_t cpl = vp->cpl;
     interpret(vp, b);
-    *stands = c->once || !soft_jit_ready(b) || in_string(vp, b);
+    *stands = c->once || vp->jump_key[0] != key || vp->cpl != cpl || !soft_jit_ready(b) ||
+              in_string(vp, b);
     if (*stands)
         return NULL;
     get(vp, &c->after);
