@@ -23,7 +23,7 @@
 #include "vireo-display1.h"
 #include "vireo-machine1.h"
 
-enum { WIDTH = 1024, HEIGHT = 768, STRIDE = WIDTH * 4, BOX = 64, FORMAT = 0x20020888 };
+enum { BOX = 64, FORMAT = 0x20020888 };
 
 typedef struct {
     GDBusConnection *conn;
@@ -42,7 +42,10 @@ static VireoDisplayConsole *console;
 static VireoDisplayKeyboard *keyboard;
 static VireoDisplayMouse *mouse;
 static GPtrArray *listeners;
+static int width = 1024, height = 768;
 static int step;
+static int bench_width, bench_height; /* what each update changes; 0: the moving box */
+static unsigned painted;
 static GDBusServer *server;
 static guint animation;
 static VireoSession *session;
@@ -64,27 +67,27 @@ static void fill(int x0, int y0, int w, int h, guint32 colour)
 {
     for (int y = y0; y < y0 + h; y++)
         for (int x = x0; x < x0 + w; x++)
-            frame[y * WIDTH + x] = colour;
+            frame[y * width + x] = colour;
 }
 
 static void make_frame(void)
 {
     frame_fd = memfd_create("fake-frame", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    if (frame_fd < 0 || ftruncate(frame_fd, STRIDE * HEIGHT) != 0)
+    if (frame_fd < 0 || ftruncate(frame_fd, width * 4 * height) != 0)
         g_error("no memory for the frame");
     fcntl(frame_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW);
-    frame = mmap(NULL, STRIDE * HEIGHT, PROT_READ | PROT_WRITE, MAP_SHARED, frame_fd, 0);
-    for (int y = 0; y < HEIGHT; y++)
-        for (int x = 0; x < WIDTH; x++)
-            frame[y * WIDTH + x] =
-                (guint32)(x * 255 / WIDTH) << 16 | (guint32)(y * 255 / HEIGHT) << 8 | 0x60;
+    frame = mmap(NULL, width * 4 * height, PROT_READ | PROT_WRITE, MAP_SHARED, frame_fd, 0);
+    for (int y = 0; y < height; y++)
+        for (int x = 0; x < width; x++)
+            frame[y * width + x] =
+                (guint32)(x * 255 / width) << 16 | (guint32)(y * 255 / height) << 8 | 0x60;
     /* Fine structure, which scaling must not tear: one-pixel lines. */
-    for (int x = 0; x < WIDTH; x += 32)
-        fill(x, 0, 1, HEIGHT, 0xffffff);
-    for (int y = 0; y < HEIGHT; y += 32)
-        fill(0, y, WIDTH, 1, 0xffffff);
+    for (int x = 0; x < width; x += 32)
+        fill(x, 0, 1, height, 0xffffff);
+    for (int y = 0; y < height; y += 32)
+        fill(0, y, width, 1, 0xffffff);
     fill(0, 0, 40, 40, 0xff0000);
-    fill(WIDTH - 40, HEIGHT - 40, 40, 40, 0x0000ff);
+    fill(width - 40, height - 40, 40, 40, 0x0000ff);
 }
 
 static void update_listener(Listener *l, int x, int y, int w, int h);
@@ -93,12 +96,14 @@ static void on_painted(GObject *source, GAsyncResult *result, gpointer data)
 {
     Listener *l = data;
     l->busy = FALSE;
+    if (++painted % 50 == 0 && bench_width)
+        note("painted %u", painted);
     if (!vireo_display_listener_unix_map_call_update_map_finish(l->map, result, NULL)) {
         g_ptr_array_remove(listeners, l);
         return;
     }
     if (l->stale)
-        update_listener(l, 0, 0, WIDTH, HEIGHT);
+        update_listener(l, 0, 0, width, height);
 }
 
 static void update_listener(Listener *l, int x, int y, int w, int h)
@@ -112,10 +117,26 @@ static void update_listener(Listener *l, int x, int y, int w, int h)
     vireo_display_listener_unix_map_call_update_map(l->map, x, y, w, h, NULL, on_painted, l);
 }
 
+/* For tests/bench/ui: one rectangle, written anew each time. */
+static void change_rectangle(void)
+{
+    for (guint i = 0; i < listeners->len; i++)
+        if (((Listener *)listeners->pdata[i])->busy)
+            return; /* each is painted alone */
+    step++;
+    fill(0, 0, bench_width, bench_height, (guint32)step * 0x010305);
+    for (guint i = 0; i < listeners->len; i++)
+        update_listener(listeners->pdata[i], 0, 0, bench_width, bench_height);
+}
+
 static gboolean on_animate(gpointer data)
 {
     if (g_strcmp0(vireo_machine1_get_state(machine), "running"))
         return G_SOURCE_CONTINUE;
+    if (bench_width) {
+        change_rectangle();
+        return G_SOURCE_CONTINUE;
+    }
     int x = 100 + step * 8 % 800;
     fill(x, 300, BOX, BOX, 0x303030);
     step++;
@@ -138,10 +159,10 @@ static void on_map_proxy(GObject *source, GAsyncResult *result, gpointer data)
     g_dbus_proxy_set_default_timeout(G_DBUS_PROXY(l->map), G_MAXINT);
     g_unix_fd_list_append(fds, frame_fd, NULL);
     if (g_strcmp0(vireo_machine1_get_state(machine), "off"))
-        vireo_display_listener_unix_map_call_scanout_map(l->map, g_variant_new_handle(0), 0, WIDTH,
-                                                         HEIGHT, STRIDE, FORMAT, fds, NULL, NULL,
+        vireo_display_listener_unix_map_call_scanout_map(l->map, g_variant_new_handle(0), 0, width,
+                                                         height, width * 4, FORMAT, fds, NULL, NULL,
                                                          NULL);
-    update_listener(l, 0, 0, WIDTH, HEIGHT);
+    update_listener(l, 0, 0, width, height);
 }
 
 static void on_listener_proxy(GObject *source, GAsyncResult *result, gpointer data)
@@ -379,8 +400,8 @@ static void make_objects(void)
         g_signal_connect(machine, signal, G_CALLBACK(on_verb), NULL);
     }
     console = vireo_display_console_skeleton_new();
-    vireo_display_console_set_width(console, WIDTH);
-    vireo_display_console_set_height(console, HEIGHT);
+    vireo_display_console_set_width(console, width);
+    vireo_display_console_set_height(console, height);
     g_signal_connect(console, "handle-register-listener", G_CALLBACK(on_register), NULL);
     keyboard = vireo_display_keyboard_skeleton_new();
     g_signal_connect(keyboard, "handle-press", G_CALLBACK(on_press), NULL);
@@ -468,13 +489,17 @@ int main(int argc, char **argv)
     loop = g_main_loop_new(NULL, FALSE);
     listeners = g_ptr_array_new_with_free_func(g_free);
     note("begin %d", (int)getpid());
+    /* "1280x800:64x64": the screen, and what each update changes */
+    if (g_getenv("VIREO_FAKE_BENCH"))
+        sscanf(g_getenv("VIREO_FAKE_BENCH"), "%dx%d:%dx%d", &width, &height, &bench_width,
+               &bench_height);
     make_frame();
     make_objects();
     if (g_getenv("VIREO_FAKE_AGENT"))
         serve_agent(g_getenv("VIREO_FAKE_AGENT"));
     serve();
     const char *quiet = g_getenv("VIREO_FAKE_STILL");
-    animation = quiet ? 0 : g_timeout_add(100, on_animate, NULL);
+    animation = quiet ? 0 : g_timeout_add(bench_width ? 50 : 100, on_animate, NULL);
     g_unix_signal_add(SIGTERM, quit, NULL);
     g_main_loop_run(loop);
     g_autofree char *socket = g_build_filename(g_get_user_runtime_dir(), "vireo", id, "bus", NULL);
