@@ -343,9 +343,10 @@ static bool run_making(struct worker *w, gpointer data, err *e)
         return false;
     vm_checkpoint_get_times(k, &t);
     log_line(LOG_INFO, "checkpoint",
-             "\"%s\": the guest stood still for %.1f ms (quiet %.1f, state %.1f, fork %.1f)",
-             m->c.name, (double)t.stall_ns / 1e6, (double)t.drain_ns / 1e6, (double)t.save_ns / 1e6,
-             (double)t.fork_ns / 1e6);
+             "\"%s\": the guest stood still for %.1f ms (pause %.1f, state %.1f, fork %.1f), after "
+             "%.1f ms for I/O to end",
+             m->c.name, (double)t.stall_ns / 1e6, (double)t.pause_ns / 1e6, (double)t.save_ns / 1e6,
+             (double)t.fork_ns / 1e6, (double)t.drain_ns / 1e6);
     struct begun *b = g_new0(struct begun, 1);
     *b = (struct begun){w, m};
     g_idle_add(on_begun, b);

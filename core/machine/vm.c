@@ -85,6 +85,19 @@ static void bus_stop(void *self, void (*done)(void *ctx), void *ctx)
     b.ops->stop(b.self, bus_stopped, v);
 }
 
+static void is_quiet(void *ctx)
+{
+    *(bool *)ctx = true;
+}
+
+void vm_quiet(struct vm *v)
+{
+    bool quiet = false;
+    bus_stop(v, is_quiet, &quiet);
+    while (!quiet)
+        loop_turn(machine_loop(v->machine), -1);
+}
+
 static void bus_reset(void *self)
 {
     struct vm *v = self;

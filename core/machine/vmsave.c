@@ -472,11 +472,14 @@ static bool push_layers(struct vm_checkpointing *k, err *e)
     return true;
 }
 
-/* All that the guest waits for. */
+/* All that the guest waits for; its requests in flight end before. */
 static void stall(struct vm_call *c)
 {
     struct vm_checkpointing *k = c->arg;
     struct machine *m = c->v->machine;
+    uint64_t begin = clock_ns();
+    if (c->v->running)
+        vm_quiet(c->v);
     uint64_t t0 = clock_ns();
     bool was_running = machine_pause(m);
     uint64_t t1 = clock_ns();
@@ -498,8 +501,11 @@ static void stall(struct vm_call *c)
     } else { /* half of the disks have new layers: as after a power cut, but not as a lie */
         machine_power_off(m);
     }
-    k->times = (struct vm_checkpoint_times){
-        .stall_ns = clock_ns() - t0, .drain_ns = t1 - t0, .save_ns = t2 - t1, .fork_ns = t3 - t2};
+    k->times = (struct vm_checkpoint_times){.drain_ns = t0 - begin,
+                                            .stall_ns = clock_ns() - t0,
+                                            .pause_ns = t1 - t0,
+                                            .save_ns = t2 - t1,
+                                            .fork_ns = t3 - t2};
 }
 
 static void settle(struct vm_call *c)

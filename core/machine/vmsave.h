@@ -36,8 +36,9 @@ bool vm_load_from_disk(struct vm *v, const char *folder, const struct guid *id, 
 
 struct vm_checkpointing;
 struct vm_checkpoint_times {
-    uint64_t stall_ns; /* the processors stood still */
-    uint64_t fork_ns, drain_ns, save_ns;
+    uint64_t drain_ns; /* before: I/O in flight ended, nothing more was taken */
+    uint64_t stall_ns; /* the processors stood still; of that: */
+    uint64_t pause_ns, save_ns, fork_ns;
 };
 /*
  * Returns when the guest runs on and the first commit is made: what remains is the memory. `c` has
