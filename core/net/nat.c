@@ -20,6 +20,7 @@
 #include "core/base/bytes.h"
 #include "core/base/cleanup.h"
 #include "core/base/log.h"
+#include "core/net/flows.h"
 #include "core/net/reassembly.h"
 #include "core/net/uplink.h"
 
@@ -32,6 +33,9 @@ enum {
     NAT_LARGE_MSS = 65520 - 80,
     NAT_MAX_FD = 65536,
     PORT_DNS = 53,
+    PROBE_ROUNDS = 3, /* of keep-alives for the connections of a restored guest */
+    PROBE_MS = 20,    /* between some of them */
+    ROUND_MS = 1500,
 };
 #define NS_PER_MS 1000000ull
 
@@ -65,6 +69,11 @@ struct nat {
     struct loop_timer timer;
     bool on;
     struct net_reassembly *parts;
+    struct net_flows *flows;
+    struct loop_timer probe_timer;
+    uint8_t *lost; /* flows of before the restore, NET_FLOW_SIZE each */
+    size_t nlost, probed;
+    unsigned rounds;
     uint8_t frame[NET_FRAME_MAX];
 };
 
@@ -382,9 +391,71 @@ static enum net_send nat_send(void *self, const struct net_packet *p)
             net_fill_sums(n->frame, p->len, fill);
         }
     }
+    if (h.tcp)
+        net_flows_note(n->flows, data, &h);
     slirp_input(n->slirp, data, (int)p->len);
     loop_post(n->loop, &n->post);
     return NET_SENT;
+}
+
+/* ---- connections that libslirp does not know ---- */
+
+static void forget_lost(struct nat *n)
+{
+    free(n->lost);
+    n->lost = NULL;
+    n->nlost = n->probed = 0;
+}
+
+/* As many as the port takes; then the others, and all again. */
+static void probe(void *ctx)
+{
+    struct nat *n = ctx;
+    uint8_t frame[NET_FLOW_PROBE];
+    struct net_flow f;
+    while (n->on && n->port && n->probed < n->nlost && !net_port_full(n->port)) {
+        struct net_packet p = {.data = frame, .flags = NET_SUMS_OK};
+        if (net_flow_load(n->lost + n->probed++ * NET_FLOW_SIZE, &f)) {
+            p.len = (uint32_t)net_flow_probe(&f, frame);
+            net_port_receive(n->port, &p);
+        }
+    }
+    bool all = n->probed == n->nlost;
+    if (all) {
+        n->probed = 0;
+        n->rounds++;
+    }
+    if (n->rounds == PROBE_ROUNDS)
+        forget_lost(n);
+    else if (n->on)
+        loop_timer_arm_in(&n->probe_timer, (all ? ROUND_MS : PROBE_MS) * NS_PER_MS);
+}
+
+static struct nat *nat_of_port(const struct net_port *port)
+{
+    const struct net_uplink *u = net_port_uplink(port);
+    return u->ops == &net_nat_ops ? u->self : NULL;
+}
+
+size_t net_port_save_flows(const struct net_port *port, uint8_t *out, size_t room)
+{
+    const struct nat *n = nat_of_port(port);
+    return n ? net_flows_save(n->flows, out, room) : 0;
+}
+
+void net_port_lost_flows(struct net_port *port, const uint8_t *flows, size_t len)
+{
+    struct nat *n = nat_of_port(port);
+    if (!n || len % NET_FLOW_SIZE || len > NET_FLOWS * (size_t)NET_FLOW_SIZE)
+        return;
+    forget_lost(n);
+    memset(n->flows, 0, sizeof *n->flows);
+    n->rounds = 0;
+    n->lost = len ? malloc(len) : NULL;
+    if (!n->lost)
+        return;
+    memcpy(n->lost, flows, len);
+    n->nlost = len / NET_FLOW_SIZE;
 }
 
 /* ---- life ---- */
@@ -395,9 +466,12 @@ static void nat_run(void *self, bool on)
     n->on = on;
     if (on) {
         loop_post(n->loop, &n->post);
+        if (n->lost)
+            loop_timer_arm_in(&n->probe_timer, PROBE_MS * NS_PER_MS);
         return;
     }
     loop_timer_disarm(&n->timer);
+    loop_timer_disarm(&n->probe_timer);
     n->round++;
     drop_unwanted(n);
 }
@@ -407,12 +481,15 @@ static void nat_free(struct nat *n)
     if (n->slirp)
         slirp_cleanup(n->slirp);
     loop_timer_disarm(&n->timer);
+    loop_timer_disarm(&n->probe_timer);
     for (int i = 0; i < n->nwatches; i++) {
         if (n->watches[i])
             loop_source_remove(n->watches[i]->source);
         free(n->watches[i]);
     }
     net_reassembly_free(n->parts);
+    free(n->flows);
+    free(n->lost);
     free(n->watches);
     free(n->wanted);
     free(n);
@@ -493,13 +570,18 @@ bool net_port_plug_nat(struct net_port *port, const struct net_nat_params *p, er
     if (net_port_policy(port)->vlan_mode != NET_VLAN_UNTAGGED)
         return err_set(e, ERR_UNSUPPORTED, "the NAT carries no VLANs");
     struct nat *n = calloc(1, sizeof *n);
-    if (!n)
+    struct net_flows *flows = n ? calloc(1, sizeof *flows) : NULL;
+    if (!flows) {
+        free(n);
         return err_set(e, ERR_NO_MEMORY, "there is no memory for the NAT");
+    }
+    n->flows = flows;
     n->port = port;
     n->loop = net_port_loop(port);
     n->address = p->address;
     loop_post_init(&n->post, turn, n);
     loop_timer_init(&n->timer, n->loop, turn, n);
+    loop_timer_init(&n->probe_timer, n->loop, probe, n);
     SlirpConfig c = nat_config(p);
     n->slirp = slirp_new(&c, &callbacks, n);
     if (!n->slirp) {

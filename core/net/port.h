@@ -106,6 +106,11 @@ struct net_nat_params {
 bool net_port_plug_nat(struct net_port *port, const struct net_nat_params *p, err *e);
 bool net_port_add_forward(struct net_port *port, const struct net_forward *f, err *e);
 bool net_port_remove_forward(struct net_port *port, const struct net_forward *f, err *e);
+/* The guest's TCP connections through the NAT, for a saved state; and the guest of such a state is
+ * made to notice that they are gone, once the port is started. Bytes; nothing for other uplinks. */
+enum { NET_PORT_FLOWS_MAX = 56 * 1024 };
+size_t net_port_save_flows(const struct net_port *port, uint8_t *out, size_t room);
+void net_port_lost_flows(struct net_port *port, const uint8_t *flows, size_t len);
 /* An address that depends on nothing but `id` (the VM's and the adapter's 16 + 4 bytes or so). */
 struct in_addr net_nat_address(const void *id, size_t len);
 /* "tcp:HOST:GUEST", "udp:ADDR:HOST:GUEST". */

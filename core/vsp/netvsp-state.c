@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* An adapter's saved state: what was agreed on, and which parts of the receive buffer the guest
  * still has. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/base/bytes.h"
+#include "core/base/cleanup.h"
 #include "core/vsp/netvsp-priv.h"
 
 enum { SECTION = STATE_ID('N', 'E', 'T', ' '), TAG_TRANSFER = 100, TAG_COMPLETION = 101 };
@@ -63,6 +65,32 @@ static void save_transfers(struct netvsp *n, struct state_writer *w)
     }
 }
 
+/* ---- connections by the NAT: gone after a restore ---- */
+
+enum { TAG_FLOWS = 1 };
+#define SECTION_FLOWS STATE_ID('N', 'T', 'F', 'L')
+
+static void save_flows(struct netvsp *n, struct state_writer *w)
+{
+    AUTO(buf) flows = malloc(NET_PORT_FLOWS_MAX);
+    size_t len = flows ? net_port_save_flows(n->port, flows, NET_PORT_FLOWS_MAX) : 0;
+    if (!len)
+        return;
+    state_begin(w, SECTION_FLOWS, n->state_instance, 1, 1);
+    state_put(w, TAG_FLOWS, flows, len);
+    state_end(w);
+}
+
+static void restore_flows(struct netvsp *n, const struct state_reader *r)
+{
+    struct state_section s;
+    struct state_field_view f;
+    size_t pos = 0;
+    if (state_find(r, SECTION_FLOWS, n->state_instance, &s, NULL) &&
+        state_field_next(&s, &pos, &f, NULL) && f.tag == TAG_FLOWS)
+        net_port_lost_flows(n->port, f.data, f.len);
+}
+
 void netvsp_save(struct netvsp *n, struct state_writer *w)
 {
     state_save(w, &table, n->state_instance, n);
@@ -77,6 +105,7 @@ void netvsp_save(struct netvsp *n, struct state_writer *w)
         state_put(w, TAG_COMPLETION, b, sizeof b);
     }
     state_end(w);
+    save_flows(n, w);
 }
 
 static bool is_free(const struct netvsp *n, uint16_t s, const bool *taken)
@@ -188,5 +217,6 @@ bool netvsp_restore(struct netvsp *n, const struct state_reader *r, err *e)
         return false;
     netvsp_rx_limits(n);
     n->link_due = true;
+    restore_flows(n, r);
     return true;
 }

@@ -5,7 +5,7 @@ runs, put back, its checkpoints deleted; its memory, its disk and its clock are 
 
     checkpoints.py --vireoctl V --worker W --guests DIR [--accel soft]
 """
-import argparse, json, os, shutil, signal, subprocess, sys, tempfile, time
+import argparse, json, os, shutil, signal, socket, subprocess, sys, tempfile, time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
@@ -121,6 +121,51 @@ def checkpoints(m, one):
     errors = m.says("dmesg | grep -ciE 'i/o error|oops|bug:|hung|stall' ")
     check("the guest noticed nothing", errors == "0", errors)
     return two, three
+
+
+class Idle:
+    """A connection from the guest to this computer on which nothing is said unless asked."""
+    def __init__(self, m):
+        self.m = m
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.listener.settimeout(120)
+        port = self.listener.getsockname()[1]
+        m.says("rm -f /tmp/gone; mkfifo /tmp/in 2>/dev/null; (nc 10.203.0.2 %d </tmp/in >/tmp/got 2>&1; "
+               "echo over >/tmp/gone) & sleep 1000 >/tmp/in & echo started" % port)
+        self.s, _ = self.listener.accept()
+        self.s.settimeout(60)
+
+    def works(self, word):
+        self.s.sendall(word.encode() + b"\n")
+        return bool(wait_for(lambda: self.m.says("cat /tmp/got; echo") is not None and
+                             word in self.m.do("cat /tmp/got")[1], 60))
+
+    def gone_here(self):
+        try:
+            return self.s.recv(1) == b""
+        except ConnectionError:
+            return True
+
+    def gone_there(self):
+        return wait_for(lambda: "over" in self.m.do("cat /tmp/gone 2>/dev/null")[1], 90)
+
+
+def connections(m):
+    """A checkpoint disturbs none; what was open before a resume is reset on both sides."""
+    idle = Idle(m)
+    check("a connection of the guest works", idle.works("before"))
+    m.ctl("checkpoint", "create", m.name, "connected")
+    check("taking a checkpoint disturbs no connection", idle.works("after"))
+    m.ctl("save", m.name)
+    check("when the machine is saved, the other side hears that it is over", idle.gone_here())
+    m.resume()
+    check("after a resume an idle connection is reset in the guest", idle.gone_there())
+    check("and new ones work", Idle(m).works("new"))
+    m.ctl("checkpoint", "apply", m.name, "connected")
+    m.attach()
+    check("after a checkpoint was applied as well", idle.gone_there())
+    check("and new ones work then", Idle(m).works("newer"))
+    m.ctl("checkpoint", "delete", m.name, "connected")
 
 
 def trying(m, two, three):
@@ -239,10 +284,11 @@ def main():
     try:
         subprocess.run([o.vireoctl, "disk", "create", f"{o.top}/d.vhdx", "--size", "64M"],
                        check=True)
-        m.ctl("set", "kept", f"disk0.path={o.top}/d.vhdx")
+        m.ctl("set", "kept", f"disk0.path={o.top}/d.vhdx", "adapter0.host-access=true")
         m.start()
         m.wait("VIREO-READY", 240)
         one = save(m)
+        connections(m)
         two, three = checkpoints(m, one)
         trying(m, two, three)
         transfers(m, two)
