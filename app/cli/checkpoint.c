@@ -431,6 +431,10 @@ static int dispatch(struct target *t, const char *verb, int n, char **args, cons
     if (!checkpoint_tree_load(t->folder, &tree, &e))
         return cli_fail(&e);
     const struct checkpoint *c = n > 0 ? checkpoint_find(&tree, args[0], &e) : NULL;
+    struct guid id;
+    err why = ERR_INIT;
+    if (n > 0 && !c && guid_parse(args[0], &id) && !checkpoint_readable(t->folder, &id, &why))
+        e = why;
     int status = CLI_FAILED;
     if (n > 0 && !c)
         status = cli_fail(&e);

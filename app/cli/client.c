@@ -239,11 +239,11 @@ static void detach(gpointer data)
     setsid();
 }
 
-/* A worker of a machine without a folder: our own child. */
-static bool spawn(const char *id, int words, GPid *pid, GError **error)
+/* A worker of a machine without a folder, or one of ours: our own child. */
+static bool spawn(const char *id, const char *folder, int words, GPid *pid, GError **error)
 {
     g_autofree char *worker = vireo_launcher_worker();
-    const char *argv[] = {worker, "--id", id, NULL};
+    const char *argv[] = {worker, "--id", id, folder ? "--folder" : NULL, folder, NULL};
     AUTO(fd) out = open("/dev/null", O_WRONLY | O_CLOEXEC);
     AUTO(fd) in = open("/dev/null", O_RDONLY | O_CLOEXEC);
     g_auto(GStrv) env = g_environ_setenv(g_get_environ(), "XDG_RUNTIME_DIR", runtime_dir(), TRUE);
@@ -293,12 +293,15 @@ static struct client *launch(const char *id, const char *folder)
 
 struct client *client_launch(const char *id, const char *folder, bool quiet)
 {
+    return folder ? launch(id, folder) : client_launch_own(id, NULL, quiet);
+}
+
+struct client *client_launch_own(const char *id, const char *folder, bool quiet)
+{
     g_autoptr(GError) error = NULL;
-    if (folder)
-        return launch(id, folder);
     GPid pid = 0;
     AUTO(fd) words = quiet ? memfd_create("words", MFD_CLOEXEC) : -1;
-    if (!spawn(id, words < 0 ? 2 : words, &pid, &error)) {
+    if (!spawn(id, folder, words < 0 ? 2 : words, &pid, &error)) {
         client_fail(error);
         return NULL;
     }

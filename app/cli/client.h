@@ -38,6 +38,8 @@ GVariant *client_call(struct client *c, const char *method, GVariant *parameters
 struct client *client_launch(const char *id, const char *folder, bool quiet);
 /* Takes away what a worker of no folder leaves: its socket, its lock, its runtime folder. After the last use. */
 void client_forget(const char *id);
+/* The same with a folder that is ours as the worker is: it ends with us. */
+struct client *client_launch_own(const char *id, const char *folder, bool quiet);
 /* Hands it a configuration with the files that it names, and starts it. `folder`: what relative
  * names are relative to. */
 struct client_more {

@@ -20,6 +20,7 @@
 #include "app/cli/run-int.h"
 #include "app/cli/terminal.h"
 #include "core/base/cleanup.h"
+#include "core/machine/storefs.h"
 
 static const char help[] =
     "Usage: vireoctl run --kernel FILE [--initrd FILE] [--append STRING] [OPTION...]\n"
@@ -55,6 +56,9 @@ static const char help[] =
     "  --vendor NAME        the processor's vendor: intel or amd (default: the host's)\n"
     "  --no-reboot          end with status 10 when the guest resets\n"
     "  --stats FILE         write what the run took as JSON\n"
+    "  --restore-when TEXT  for tests: when the guest has written TEXT, save it and go on in "
+    "another\n"
+    "                       process\n"
     "  --self-restore S     for tests: every S seconds save, reset and restore the devices' and\n"
     "                       processors' state in place\n"
     "\n"
@@ -72,8 +76,13 @@ struct shot {
 struct run {
     GMainLoop *loop;
     struct client *client;
-    int port;   /* our end of the serial port's stream */
-    int out_fd; /* -1: nobody reads */
+    const struct run_options *o;
+    struct vm_config *config;
+    char *folder;    /* --restore-when: where the machine is saved; NULL: it has none */
+    char *tail;      /* the end of what was written, for finding it */
+    gboolean moving; /* from one worker to the next */
+    int port;        /* our end of the serial port's stream */
+    int out_fd;      /* -1: nobody reads */
     guint port_in, port_out, out_ready, in_source;
     guint8 out[CHUNK], in[CHUNK];
     gsize out_len, in_len;
@@ -95,6 +104,8 @@ static void quit_run(struct run *r)
 static gboolean on_port(int fd, GIOCondition condition, gpointer data);
 
 static gboolean on_out_ready(int fd, GIOCondition condition, gpointer data);
+
+static void look_for(struct run *r);
 
 /* Writes what is held; false: it waits for the reader. */
 static gboolean write_out(struct run *r)
@@ -135,6 +146,7 @@ static gboolean on_port(int fd, GIOCondition condition, gpointer data)
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return G_SOURCE_CONTINUE;
     r->out_len = n > 0 ? (gsize)n : 0;
+    look_for(r);
     if (n > 0 && write_out(r))
         return G_SOURCE_CONTINUE;
     r->port_in = 0;
@@ -287,14 +299,15 @@ static void on_changed(GDBusProxy *proxy, GVariant *changed, const char *const *
     if (!g_variant_lookup(changed, "State", "&s", &state))
         return;
     gboolean over = strcmp(state, "off") == 0 || strcmp(state, "crashed") == 0;
-    if (over && r->started)
+    if (over && r->started && !r->moving)
         g_main_loop_quit(r->loop);
     r->started = !over;
 }
 
 static void on_closed(GDBusConnection *bus, gboolean remote, GError *error, struct run *r)
 {
-    g_main_loop_quit(r->loop);
+    if (!r->moving)
+        g_main_loop_quit(r->loop);
 }
 
 static gboolean on_shot(gpointer data)
@@ -365,28 +378,100 @@ static void choose_runtime(void)
         client_set_runtime(path);
 }
 
-static bool start(struct run *r, const struct run_options *o, err *e)
+/* A worker, with the serial port on r->port. */
+static bool launch(struct run *r, err *e)
 {
     int pair[2];
     g_autoptr(GVariant) extra = NULL;
-    AUTO(vm_config) c = run_config(o, e);
-    GVariant *more = c ? run_extra(o, e) : NULL;
+    GVariant *more = run_extra(r->o, e);
     if (!more)
         return false;
     extra = g_variant_ref_sink(more);
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
         return err_errno(e, errno, "The serial port");
+    auto_close(r->port);
     r->port = pair[0];
     AUTO(fd) theirs = pair[1];
     fcntl(r->port, F_SETFL, O_NONBLOCK);
-    choose_runtime();
-    guid_format(&c->id, r->id);
-    r->client = client_launch(r->id, NULL, !g_getenv("VIREO_DEBUG"));
+    guid_format(&r->config->id, r->id);
+    r->client = client_launch_own(r->id, r->folder, !g_getenv("VIREO_DEBUG"));
     if (!r->client)
         return false;
     g_signal_connect(r->client->machine, "g-properties-changed", G_CALLBACK(on_changed), r);
     g_signal_connect(r->client->bus, "closed", G_CALLBACK(on_closed), r);
-    return client_start(r->client, c, NULL, &(struct client_more){extra, theirs});
+    return client_start(r->client, r->config, NULL, &(struct client_more){extra, theirs});
+}
+
+/* ---- --restore-when ---- */
+
+enum { TAIL = 256 };
+
+static bool make_folder(struct run *r, err *e)
+{
+    r->folder = g_dir_make_tmp("vireo-run-XXXXXX", NULL);
+    r->tail = g_strdup("");
+    AUTO(str) text = r->folder ? vm_config_format(r->config, e) : NULL;
+    g_autofree char *ini = text ? g_build_filename(r->folder, STORE_CONFIG_NAME, NULL) : NULL;
+    return (ini && g_file_set_contents(ini, text, -1, NULL)) ||
+           err_set(e, ERR_IO, "There is no folder to save the machine in");
+}
+
+/* The old worker has let go of everything; what it wrote last is still in the stream. */
+static void on_saved(GObject *source, GAsyncResult *result, gpointer data)
+{
+    struct run *r = data;
+    err e = ERR_INIT;
+    g_autoptr(GError) error = NULL;
+    g_autoptr(GVariant) v = g_dbus_proxy_call_finish(G_DBUS_PROXY(source), result, &error);
+    if (!v) { /* it ended just before: then the end is seen as ever */
+        r->moving = FALSE;
+        fprintf(stderr, "vireoctl: not saved: %s\n", error->message);
+        if (!g_str_equal(vireo_machine1_get_state(r->client->machine), "running"))
+            g_main_loop_quit(r->loop);
+        return;
+    }
+    g_clear_handle_id(&r->port_in, g_source_remove);
+    g_clear_handle_id(&r->port_out, g_source_remove);
+    g_clear_handle_id(&r->out_ready, g_source_remove);
+    g_signal_handlers_disconnect_by_data(r->client->bus, r);
+    g_signal_handlers_disconnect_by_data(r->client->machine, r);
+    client_close(TAKE(r->client));
+    drain(r);
+    r->started = FALSE;
+    if (!launch(r, &e)) {
+        fprintf(stderr, "vireoctl: %s\n", e.text);
+        exit(CLI_FAILED);
+    }
+    r->moving = FALSE;
+    r->port_in = g_unix_fd_add(r->port, G_IO_IN | G_IO_HUP, on_port, r);
+    fprintf(stderr, "vireoctl: the machine goes on in another process\n");
+}
+
+/* The guest has written what was waited for. */
+static void look_for(struct run *r)
+{
+    if (!r->tail || r->moving || !r->out_len)
+        return;
+    g_autofree char *all = g_strdup_printf("%s%.*s", r->tail, (int)r->out_len, (char *)r->out);
+    gsize len = strlen(all);
+    g_free(r->tail);
+    r->tail = g_strdup(len > TAIL ? all + len - TAIL : all);
+    if (!strstr(all, r->o->restore_when))
+        return;
+    g_clear_pointer(&r->tail, g_free);
+    r->moving = TRUE;
+    g_dbus_proxy_call(G_DBUS_PROXY(r->client->machine), "Save", NULL, G_DBUS_CALL_FLAGS_NONE,
+                      G_MAXINT, NULL, on_saved, r);
+}
+
+static bool start(struct run *r, const struct run_options *o, err *e)
+{
+    r->o = o;
+    r->config = run_config(o, e);
+    if (!r->config || (o->restore_when && !make_folder(r, e)))
+        return false;
+    choose_runtime();
+    return launch(r, e);
 }
 
 /* The exit status; how it ended for --stats. */
@@ -462,6 +547,11 @@ static int run(const struct run_options *o)
     client_close(r->client);
     if (r->id[0])
         client_forget(r->id);
+    vm_config_free(r->config);
+    if (r->folder)
+        storefs_remove(AT_FDCWD, r->folder, NULL);
+    g_free(r->folder);
+    g_free(r->tail);
     auto_close(r->signal_fd);
     auto_close(r->out_fd);
     auto_close(r->port);
@@ -492,6 +582,7 @@ int cli_run(int argc, char **argv)
         {"--name", NULL, &o.name, NULL},
         {"--no-reboot", &o.no_reboot, NULL, NULL},
         {"--self-restore", NULL, &o.self_restore, NULL},
+        {"--restore-when", NULL, &o.restore_when, NULL},
         {"--disk", NULL, NULL, &o.disks},
         {"--iso", NULL, NULL, &o.isos},
         {"--net", NULL, NULL, &o.nets},

@@ -306,6 +306,12 @@ void hv_partition_resume(struct hv_partition *p)
     pthread_mutex_unlock(&p->run_lock);
 }
 
+void hv_partition_pass_time(struct hv_partition *p, uint64_t ns)
+{
+    if (!hv_clock_running(&p->clock))
+        hv_clock_set(&p->clock, hv_clock_now(&p->clock) + ns);
+}
+
 static bool all_parked(const struct hv_partition *p)
 {
     for (unsigned i = 0; i < p->params.vp_count; i++)

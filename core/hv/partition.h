@@ -106,6 +106,9 @@ uint64_t hv_partition_tsc_hz(const struct hv_partition *p);
 /* Processors. resume starts or continues all VPs; pause returns when every VP is out of guest code
  * with no instruction half done (must not be called on a VP thread). */
 void hv_partition_resume(struct hv_partition *p);
+/* Paused: so much time has passed that the guest is to see (a checkpoint of a machine that runs
+ * on). Backends with a clock of their own, which goes on by itself, see none of it. */
+void hv_partition_pass_time(struct hv_partition *p, uint64_t ns);
 void hv_partition_pause(struct hv_partition *p);
 /* Paused: every VP, SynIC, MSR and queue to power-on; memory contents are the caller's business. */
 void hv_partition_reset(struct hv_partition *p);

@@ -13,7 +13,9 @@
 
 #include "core/base/cleanup.h"
 #include "core/base/log.h"
+#include "core/base/state.h"
 #include "core/machine/checkpoint-int.h"
+#include "core/machine/memfile.h"
 #include "core/machine/store.h"
 #include "core/machine/storefs.h"
 #include "core/storage/disk-tool.h"
@@ -395,11 +397,36 @@ static bool set_applied(void *ctx, struct vm_config *c, err *e)
     return ok;
 }
 
+enum { STATE_MAX = 512 << 20 };
+
+/* What can be known without a machine: every section is as it was written, and memory is there. */
+static bool state_whole(const char *folder, const struct guid *id, err *e)
+{
+    char name[GUID_STR_LEN + 8];
+    struct state_section s;
+    struct state_reader r = {0};
+    err why = ERR_INIT;
+    unsigned n = 0;
+    AUTO(str) states = checkpoint_states(folder, e);
+    AUTO(fd) fd = states ? open(states, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    guid_format(id, name);
+    strcat(name, ".state");
+    AUTO(str) data = fd < 0 ? NULL : storefs_read(fd, name, STATE_MAX, &r.len, &why);
+    if (!data)
+        return err_set(e, ERR_CORRUPT, "The checkpoint's saved state is not there");
+    r.data = (const uint8_t *)data;
+    while (state_next(&r, &s, &why))
+        n++;
+    if (why.code != ERR_NONE || !n)
+        return err_set(e, ERR_CORRUPT, "The checkpoint's saved state is damaged: %s",
+                       n ? why.text : "it is empty");
+    AUTO(memfile) m = memfile_open(states, id, e);
+    return m != NULL;
+}
+
 static bool states_there(const char *folder, const struct checkpoint *c, err *e)
 {
-    AUTO(str) state = c->memory ? checkpoint_state_path(folder, &c->id, ".state", e) : NULL;
-    return !c->memory || (state && storefs_is_there(state)) ||
-           err_set(e, ERR_CORRUPT, "The checkpoint's saved state is not there");
+    return !c->memory || state_whole(folder, &c->id, e);
 }
 
 static bool can_apply(const char *folder, const struct guid *id, struct checkpoint *c, err *e)

@@ -173,6 +173,15 @@ bool checkpoint_read(const char *folder, const struct guid *id, struct checkpoin
     return bad("it is another's", e);
 }
 
+bool checkpoint_readable(const char *folder, const struct guid *id, err *e)
+{
+    struct checkpoint c;
+    if (!checkpoint_read(folder, id, &c, e))
+        return false;
+    checkpoint_clear(&c);
+    return true;
+}
+
 static bool put_id(struct keyfile *k, const char *key, const struct guid *g, err *e)
 {
     char text[GUID_STR_LEN + 1];

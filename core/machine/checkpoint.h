@@ -51,6 +51,9 @@ void checkpoint_tree_clear(struct checkpoint_tree *t);
 const struct checkpoint *checkpoint_find(const struct checkpoint_tree *t, const char *name_or_id,
                                          err *e);
 
+/* False: it cannot be read, and why; such a one is in no tree. */
+bool checkpoint_readable(const char *folder, const struct guid *id, err *e);
+
 /* malloc'ed paths: "states/ID.state" and the like below the folder. */
 char *checkpoint_states(const char *folder, err *e);
 char *checkpoint_state_path(const char *folder, const struct guid *id, const char *ending, err *e);

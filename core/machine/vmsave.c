@@ -6,10 +6,12 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -203,6 +205,7 @@ static void child(struct memfile_writer *mem, pid_t parent)
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, NULL);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    sched_setscheduler(0, SCHED_BATCH, &(struct sched_param){0}); /* the guest goes first */
     if (getppid() != parent)
         _exit(ECANCELED);
     if (keep > 0)
@@ -241,6 +244,43 @@ static bool wait_child(pid_t pid, struct memfile_writer *mem, const struct vm_pr
         return err_set(e, ERR_CANCELLED, "It was cancelled");
     return WEXITSTATUS(status) == 0 ||
            err_errno(e, WEXITSTATUS(status), "The machine's memory was not written");
+}
+
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25 /* Linux 6.1 */
+#endif
+enum { HUGE_PAGE = 2 << 20 };
+
+struct ram {
+    uint8_t *host[MEMFILE_REGIONS];
+    uint64_t size[MEMFILE_REGIONS];
+    unsigned n;
+};
+
+static bool note_ram(void *ctx, struct hv_region *r)
+{
+    struct ram *m = ctx;
+    if (hv_region_kind(r) == HV_REGION_RAM && m->n < MEMFILE_REGIONS) {
+        m->host[m->n] = hv_region_host(r);
+        m->size[m->n++] = hv_region_size(r);
+    }
+    return true;
+}
+
+/* What the guest wrote while the child lived lies in small pages now, and the next fork would copy
+ * an entry for each: they are made huge again, where all of a huge page is there (what the guest
+ * gave back stays given back). Without effect where the kernel cannot. RAM stays as long as the
+ * machine. */
+static void make_huge(struct vm *v)
+{
+    unsigned char there[HUGE_PAGE / MEMFILE_PAGE];
+    struct ram m = {.n = 0};
+    hv_memory_each(hv_partition_memory(machine_partition(v->machine)), note_ram, &m);
+    for (unsigned i = 0; i < m.n; i++)
+        for (uint64_t at = -(uintptr_t)m.host[i] & (HUGE_PAGE - 1); at + HUGE_PAGE <= m.size[i];
+             at += HUGE_PAGE)
+            if (mincore(m.host[i] + at, HUGE_PAGE, there) == 0 && !memchr(there, 0, sizeof there))
+                madvise(m.host[i] + at, HUGE_PAGE, MADV_COLLAPSE);
 }
 
 /* The memory of the checkpoint that the machine goes on from: what is the same is not written. */
@@ -497,6 +537,8 @@ static void stall(struct vm_call *c)
     c->ok = c->ok && push_layers(k, c->e);
     if (c->ok || !k->swapped) {
         if (was_running)
+            hv_partition_pass_time(machine_partition(m), clock_ns() - t1);
+        if (was_running)
             machine_resume(m);
     } else { /* half of the disks have new layers: as after a power cut, but not as a lie */
         machine_power_off(m);
@@ -618,6 +660,8 @@ bool vm_checkpoint_finish(struct vm_checkpointing *k, const struct vm_progress *
         memfile_writer_cancel(k->mem);
     if (k->mem && !wait_child(k->pid, k->mem, progress, ok ? e : NULL))
         ok = false;
+    if (k->mem)
+        make_huge(k->v);
     ok = ok && (!k->mem || memfile_writer_commit(k->mem, e)) &&
          checkpoint_complete(k->folder, &k->c, e);
     if (!ok) {

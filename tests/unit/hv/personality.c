@@ -128,6 +128,9 @@ static void counter_and_page_agree_to_the_tick(void)
     CHECK_EQ(hv_partition_reference_time(p), now);
     CHECK_EQ(by_page(p, 0x7000, hv_clock_now(hv_partition_clock(p)), &s1), now);
     CHECK(s1 != 0 && s1 != UINT32_MAX);
+    hv_partition_pass_time(p, 5000000); /* ns: the guest is to see that so much went by */
+    CHECK(hv_partition_reference_time(p) - now >= 49990 &&
+          hv_partition_reference_time(p) - now <= 50010);
     hv_partition_resume(p);
     usleep(2000);
     CHECK(fake_msr(HV_MSR_REF_COUNT) >= now + 10000);
