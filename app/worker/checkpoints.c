@@ -257,7 +257,7 @@ static void sweep_done(struct worker *w, gpointer data, const err *e)
 static void sweep(struct worker *w)
 {
     w->sweep = TRUE;
-    if (w->saving || !is_live(w) || !w->folder)
+    if (w->saving || !is_live(w) || !w->folder || g_atomic_int_get(&w->over))
         return;
     w->sweep = FALSE;
     operation_begin(w, "merge");

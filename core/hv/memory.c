@@ -15,7 +15,7 @@
 #include "core/base/checked.h"
 #include "core/base/cleanup.h"
 
-enum { MAX_REGIONS = 256, MAX_LISTENERS = 4 };
+enum { MAX_REGIONS = 256, MAX_LISTENERS = 4, LARGE = 64 << 20 };
 #define HUGE_PAGE MIB(2)
 #define MAX_GPA (1ull << 52)
 
@@ -54,11 +54,43 @@ struct hv_memory *hv_memory_new(err *e)
     return m;
 }
 
+struct unmapping {
+    void *host;
+    size_t size;
+};
+
+static void *unmap(void *arg)
+{
+    struct unmapping u = *(struct unmapping *)arg;
+    free(arg);
+    munmap(u.host, u.size);
+    return NULL;
+}
+
+/* Giving much memory back takes long, and whoever frees a machine may be about to start the next.
+ */
+static void unmap_ram(uint8_t *host, size_t size)
+{
+    pthread_t t;
+    struct unmapping *u = size >= LARGE ? malloc(sizeof *u) : NULL;
+    if (u) {
+        *u = (struct unmapping){host, size};
+        if (pthread_create(&t, NULL, unmap, u) == 0) {
+            pthread_detach(t);
+            return;
+        }
+        free(u);
+    }
+    munmap(host, size);
+}
+
 static void region_free(struct hv_region *r)
 {
     if (!r)
         return;
-    if (r->host)
+    if (r->host && r->kind == HV_REGION_RAM)
+        unmap_ram(r->host, r->size);
+    else if (r->host)
         munmap(r->host, r->size);
     free(r);
 }
