@@ -512,14 +512,17 @@ static int run_machine(struct run *r, const struct run_options *o, err *e)
         return CLI_FAILED;
     r->port_in = g_unix_fd_add(r->port, G_IO_IN | G_IO_HUP, on_port, r);
     g_main_loop_run(r->loop);
-    if (r->quit)
+    bool told = true;
+    if (r->quit) { /* of a machine that is off, what it took is not known any more */
+        told = !o->stats || run_write_stats(o->stats, r->client, "quit", e);
         vireo_machine1_call_turn_off_sync(r->client->machine, NULL, NULL);
+    }
     drain(r);
     terminal_restore();
     int status = tell_end(r, &how);
-    if (o->stats && !run_write_stats(o->stats, r->client, how, e))
-        return CLI_FAILED;
-    return status;
+    if (o->stats && !r->quit)
+        told = run_write_stats(o->stats, r->client, how, e);
+    return told ? status : CLI_FAILED;
 }
 
 /* Before a long run, not after it. */
