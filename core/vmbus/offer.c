@@ -97,13 +97,24 @@ void vmbus_channel_release(struct vmbus_channel *ch)
         vmbus_channel_free(ch);
 }
 
+/* Whether an earlier device with that instance is still to be released by the guest. Offered anew
+ * before that, Linux takes it for the earlier one, come back from hibernation
+ * (find_primary_channel_by_offer in drivers/hv/channel_mgmt.c), and falls over its remains. */
+static bool is_leaving(const struct vmbus *b, const struct guid *instance)
+{
+    for (const struct vmbus_device *d = b->devices; d; d = d->next)
+        if (d->removing && guid_equal(&d->p.instance, instance))
+            return true;
+    return false;
+}
+
 void vmbus_offer_all(struct vmbus *b)
 {
     /* Devices are kept newest first; guests name disks and adapters in the order of offers. */
     struct vmbus_device *order[VMBUS_MAX_RELID];
     unsigned n = 0;
     for (struct vmbus_device *d = b->devices; d && n < ARRAY_LEN(order); d = d->next)
-        if (!d->removing && !d->channels[0])
+        if (!d->removing && !d->channels[0] && !is_leaving(b, &d->p.instance))
             order[n++] = d;
     while (n) {
         struct vmbus_channel *ch = vmbus_channel_new(order[--n], 0, 0);
@@ -114,17 +125,34 @@ void vmbus_offer_all(struct vmbus *b)
 
 /* ---- devices ---- */
 
+/* Offers the device that waited for that. */
+static void offer_waiting(struct vmbus *b, const struct guid *instance)
+{
+    if (!b->offers_requested || b->ending != ENDING_NOT || is_leaving(b, instance))
+        return;
+    for (struct vmbus_device *d = b->devices; d; d = d->next)
+        if (!d->removing && !d->channels[0] && guid_equal(&d->p.instance, instance)) {
+            struct vmbus_channel *ch = vmbus_channel_new(d, 0, 0);
+            if (ch)
+                vmbus_channel_offer(ch);
+            return;
+        }
+}
+
 void vmbus_device_unref(struct vmbus_device *dev)
 {
     if (--dev->refs)
         return;
-    struct vmbus_device **at = &dev->bus->devices;
+    struct vmbus *b = dev->bus;
+    struct guid instance = dev->p.instance;
+    struct vmbus_device **at = &b->devices;
     while (*at != dev)
         at = &(*at)->next;
     *at = dev->next;
     if (dev->p.ops->removed)
         dev->p.ops->removed(dev->p.ctx);
     free(dev);
+    offer_waiting(b, &instance);
 }
 
 static bool instance_in_use(const struct vmbus *b, const struct guid *instance)
@@ -151,7 +179,7 @@ struct vmbus_device *vmbus_device_add(struct vmbus *b, const struct vmbus_device
     *dev = (struct vmbus_device){.bus = b, .p = *p, .refs = 1, .next = b->devices};
     dev->p.max_subchannels = MIN(p->max_subchannels, MAX_SUBCHANNELS);
     b->devices = dev;
-    if (!b->offers_requested)
+    if (!b->offers_requested || is_leaving(b, &p->instance))
         return dev;
     struct vmbus_channel *ch = vmbus_channel_new(dev, 0, 0);
     if (!ch) {

@@ -357,12 +357,28 @@ static void removal_rescinds_and_waits_for_release(void)
     CHECK_EQ(a.removed, 0);
     CHECK(g->rescinded[1]);
     CHECK_EQ(g->offer_count, 0);
-    add_echo(g, &b, 1); /* the same instance may come back at once, with another relid */
+    add_echo(g, &b, 1); /* the same instance comes back when the guest has let go of the first */
     fake_settle(g);
-    CHECK_EQ(g->offer_count, 1);
-    CHECK_EQ(g->offers[0].relid, 2);
+    CHECK_EQ(g->offer_count, 0);
     fake_release(g, 1);
+    fake_settle(g);
     CHECK_EQ(a.removed, 1);
+    CHECK_EQ(g->offer_count, 1);
+    fake_forget(ch);
+    uint32_t relid = g->offers[0].relid;
+    ch = fake_open(g, &g->offers[0], 3, NULL);
+    echo_once(ch, 1);
+    vmbus_device_remove(b.dev);
+    CHECK_EQ(b.closed, 1);
+    /* and one that waits may go without ever having been offered */
+    struct echo c = {0};
+    add_echo(g, &c, 1);
+    vmbus_device_remove(c.dev);
+    CHECK_EQ(c.removed, 1);
+    fake_release(g, relid);
+    CHECK_EQ(b.removed, 1);
+    fake_settle(g);
+    CHECK_EQ(g->offer_count, 0);
     fake_forget(ch);
     fake_guest_free(g);
 }
