@@ -394,8 +394,9 @@ static gboolean on_move(VireoDisplayMouse *m, GDBusMethodInvocation *call, guint
 static gboolean on_move_by(VireoDisplayMouse *m, GDBusMethodInvocation *call, gint dx, gint dy,
                            struct worker *w)
 {
-    g_dbus_method_invocation_return_dbus_error(call, "org.vireo.Error.Unsupported",
-                                               "The machine's mouse takes positions only.");
+    if (console_of(w))
+        console_move_by(console_of(w), dx, dy);
+    vireo_display_mouse_complete_rel_motion(m, call);
     return TRUE;
 }
 

@@ -30,12 +30,13 @@ struct console_listener {
     bool asleep; /* wake is due at the next change */
 };
 
-enum event_kind { EVENT_KEY, EVENT_KEYS_UP, EVENT_MOVE, EVENT_BUTTON, EVENT_WHEEL };
+enum event_kind { EVENT_KEY, EVENT_KEYS_UP, EVENT_MOVE, EVENT_MOVE_BY, EVENT_BUTTON, EVENT_WHEEL };
 struct event {
     uint8_t kind;
     uint8_t code; /* qnum, button */
     bool down;
     uint32_t x, y;
+    int32_t dx, dy; /* pixels */
     int wheel;
 };
 
@@ -221,6 +222,19 @@ void console_surface_now(struct console *c, struct console_surface *out)
 
 /* ---- input ---- */
 
+enum { FARTHEST = 1 << 20 }; /* pixels, in one movement */
+
+static int32_t near(int64_t v)
+{
+    return (int32_t)MAX(-(int64_t)FARTHEST, MIN(v, (int64_t)FARTHEST));
+}
+
+static void add_movement(struct event *last, const struct event *ev)
+{
+    last->dx = near((int64_t)last->dx + ev->dx);
+    last->dy = near((int64_t)last->dy + ev->dy);
+}
+
 static void push_event(struct console *c, struct event ev)
 {
     pthread_mutex_lock(&c->lock);
@@ -230,6 +244,8 @@ static void push_event(struct console *c, struct event ev)
     bool kept = true;
     if (last && ev.kind == EVENT_MOVE && last->kind == EVENT_MOVE)
         *last = ev; /* only where it went counts */
+    else if (last && ev.kind == EVENT_MOVE_BY && last->kind == EVENT_MOVE_BY)
+        add_movement(last, &ev);
     else if (c->nevents < EVENTS)
         c->events[(c->first_event + c->nevents++) % EVENTS] = ev;
     else
@@ -254,6 +270,11 @@ void console_move(struct console *c, uint32_t x, uint32_t y)
     push_event(c, (struct event){.kind = EVENT_MOVE,
                                  .x = MIN(x, (uint32_t)CONSOLE_MAX_ABS),
                                  .y = MIN(y, (uint32_t)CONSOLE_MAX_ABS)});
+}
+
+void console_move_by(struct console *c, int dx, int dy)
+{
+    push_event(c, (struct event){.kind = EVENT_MOVE_BY, .dx = near(dx), .dy = near(dy)});
 }
 
 static uint32_t scale(uint32_t v, uint32_t size)
@@ -340,6 +361,13 @@ static void all_up(struct console *c)
     }
 }
 
+/* A place, so many pixels farther on; it stays on the screen. */
+static uint32_t moved(uint32_t at, int32_t by, uint32_t size)
+{
+    int64_t to = size < 2 ? at : at + (int64_t)by * CONSOLE_MAX_ABS / (size - 1);
+    return (uint32_t)MAX(INT64_C(0), MIN(to, (int64_t)CONSOLE_MAX_ABS));
+}
+
 static void handle_event(struct console *c, const struct event *ev)
 {
     switch (ev->kind) {
@@ -348,6 +376,13 @@ static void handle_event(struct console *c, const struct event *ev)
     case EVENT_MOVE:
         c->x = ev->x;
         c->y = ev->y;
+        give_pointer(c, 0);
+        break;
+    case EVENT_MOVE_BY:
+        pthread_mutex_lock(&c->lock);
+        c->x = moved(c->x, ev->dx, c->surface.width);
+        c->y = moved(c->y, ev->dy, c->surface.height);
+        pthread_mutex_unlock(&c->lock);
         give_pointer(c, 0);
         break;
     case EVENT_BUTTON:

@@ -95,6 +95,9 @@ void console_keys_up(struct console *c);
 /* Position 0..CONSOLE_MAX_ABS over the surface's width and height. */
 void console_move(struct console *c, uint32_t x, uint32_t y);
 void console_move_pixels(struct console *c, uint32_t x, uint32_t y);
+/* By pixels from where the pointer is (where it was last sent): for viewers that know movements
+ * only. */
+void console_move_by(struct console *c, int dx, int dy);
 /* 0 left, 1 right, 2 middle, 3 back, 4 forward */
 void console_button(struct console *c, unsigned button, bool down);
 void console_wheel(struct console *c, int steps); /* away from the user: positive */

@@ -27,9 +27,16 @@ struct tablet {
     uint32_t buttons;
 };
 
+/* For clients that send movements ("server mode"); buttons are the tablet's. */
+struct mouse {
+    SpiceMouseInstance instance;
+    struct tablet *tablet;
+};
+
 struct spice_input {
     struct keyboard keyboard;
     struct tablet tablet;
+    struct mouse mouse;
 };
 
 static void push(SpiceKbdInstance *sin, uint8_t byte)
@@ -115,6 +122,28 @@ static const SpiceTabletInterface tablet_interface = {
     .buttons = buttons_only,
 };
 
+static void motion(SpiceMouseInstance *sin, int dx, int dy, int dz, uint32_t buttons)
+{
+    struct tablet *st = ((struct mouse *)sin)->tablet;
+    if (!st->view_only && (dx || dy))
+        console_move_by(st->console, dx, dy);
+    if (!st->view_only && dz)
+        console_wheel(st->console, -dz);
+    set_buttons(st, buttons);
+}
+
+static void mouse_buttons(SpiceMouseInstance *sin, uint32_t buttons)
+{
+    set_buttons(((struct mouse *)sin)->tablet, buttons);
+}
+
+static const SpiceMouseInterface mouse_interface = {
+    .base = {SPICE_INTERFACE_MOUSE, "vireo mouse", SPICE_INTERFACE_MOUSE_MAJOR,
+             SPICE_INTERFACE_MOUSE_MINOR},
+    .motion = motion,
+    .buttons = mouse_buttons,
+};
+
 struct spice_input *spice_input_new(SpiceServer *server, struct console *console)
 {
     struct spice_input *i = g_new0(struct spice_input, 1);
@@ -122,7 +151,10 @@ struct spice_input *spice_input_new(SpiceServer *server, struct console *console
     i->keyboard.instance.base.sif = &keyboard_interface.base;
     i->tablet.instance.base.sif = &tablet_interface.base;
     spice_server_add_interface(server, &i->keyboard.instance.base);
+    i->mouse.tablet = &i->tablet;
+    i->mouse.instance.base.sif = &mouse_interface.base;
     spice_server_add_interface(server, &i->tablet.instance.base);
+    spice_server_add_interface(server, &i->mouse.instance.base);
     return i;
 }
 

@@ -193,6 +193,15 @@ static void input_reaches_the_device_in_order(void)
     turns(10);
     CHECK_EQ(got.x, CONSOLE_MAX_ABS);
     CHECK_EQ(got.y, 0);
+    for (int i = 0; i < 3; i++)
+        console_move_by(console, -1, -7); /* joined, and it stays on the screen */
+    turns(10);
+    CHECK_EQ(got.x, CONSOLE_MAX_ABS - 3 * CONSOLE_MAX_ABS / (W - 1));
+    CHECK_EQ(got.y, 0);
+    console_move_by(console, INT32_MAX, 2);
+    turns(10);
+    CHECK_EQ(got.x, CONSOLE_MAX_ABS);
+    CHECK_EQ(got.y, 2 * CONSOLE_MAX_ABS / (H - 1));
     /* The focus goes while keys are down. */
     console_key(console, 0x2a, true);
     console_keys_up(console);
