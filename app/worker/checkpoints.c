@@ -42,6 +42,21 @@ static gboolean ready(struct worker *w, GDBusMethodInvocation *call)
     return FALSE;
 }
 
+/* The same, but that a merge in the background gives way: it is broken off, and `redo` answers the
+ * call when it has ended. The merge goes on afterwards where it was. */
+static gboolean ready_after_merge(struct worker *w, GDBusMethodInvocation *call,
+                                  void (*redo)(struct worker *w, GDBusMethodInvocation *call))
+{
+    gboolean merging = w->saving && w->operation && g_str_has_prefix(w->operation, "merge");
+    if (!merging || w->waiting || w->leaving || !is_live(w))
+        return ready(w, call);
+    w->waiting = call;
+    w->redo = redo;
+    w->sweep = TRUE;
+    g_atomic_int_set(&w->cancel, 1);
+    return FALSE;
+}
+
 static gboolean parse_id(const char *text, struct guid *id, GDBusMethodInvocation *call)
 {
     if (guid_parse(text, id))
@@ -105,6 +120,11 @@ static void operation_end(struct worker *w, const char *text, const err *e)
     if (e)
         log_line(LOG_WARNING, "checkpoint", "%s", e->text);
     w->saving = FALSE;
+    GDBusMethodInvocation *waiting = g_steal_pointer(&w->waiting);
+    if (waiting)
+        w->redo(w, waiting);
+    if (w->saving)
+        return;
     if (w->leaving)
         worker_leave(w);
     else if (w->sweep && !w->ended)
@@ -394,6 +414,18 @@ static struct making *making_new(struct worker *w, err *e)
 }
 
 static gboolean on_create(VireoMachine1 *machine, GDBusMethodInvocation *call, GUnixFDList *fds,
+                          GVariant *options, GVariant *files, struct worker *w);
+
+static void create_again(struct worker *w, GDBusMethodInvocation *call)
+{
+    GVariant *parameters = g_dbus_method_invocation_get_parameters(call);
+    g_autoptr(GVariant) options = g_variant_get_child_value(parameters, 0);
+    g_autoptr(GVariant) files = g_variant_get_child_value(parameters, 1);
+    GDBusMessage *message = g_dbus_method_invocation_get_message(call);
+    on_create(w->machine, call, g_dbus_message_get_unix_fd_list(message), options, files, w);
+}
+
+static gboolean on_create(VireoMachine1 *machine, GDBusMethodInvocation *call, GUnixFDList *fds,
                           GVariant *options, GVariant *files, struct worker *w)
 {
     static const char *const known[] = {"name", "notes", "kind", "memory", "wait", NULL};
@@ -401,7 +433,7 @@ static gboolean on_create(VireoMachine1 *machine, GDBusMethodInvocation *call, G
     gboolean memory = TRUE, wait = FALSE;
     GVariantIter iter;
     err e = ERR_INIT;
-    if (!ready(w, call))
+    if (!ready_after_merge(w, call, create_again))
         return TRUE;
     g_variant_iter_init(&iter, options);
     while (g_variant_iter_next(&iter, "{&sv}", &key, NULL))
@@ -543,9 +575,15 @@ static void start_save(struct worker *w, GDBusMethodInvocation *call)
     worker_run(w, run_save, save_done, call);
 }
 
-static gboolean on_save(VireoMachine1 *machine, GDBusMethodInvocation *call, struct worker *w)
+static void save_again(struct worker *w, GDBusMethodInvocation *call)
 {
     if (ready(w, call))
+        start_save(w, call);
+}
+
+static gboolean on_save(VireoMachine1 *machine, GDBusMethodInvocation *call, struct worker *w)
+{
+    if (ready_after_merge(w, call, save_again))
         start_save(w, call);
     return TRUE;
 }

@@ -56,17 +56,19 @@ struct worker {
     guint busy;             /* calls in other threads */
     gboolean saving;        /* a state, a checkpoint or a merge is under way: one at a time */
     gboolean sweep;         /* look for layers to merge when that is over */
-    gboolean was_paused;    /* before it was saved */
-    gboolean disposable;    /* its folder is emptied at the end */
-    gboolean session_over;  /* it ends because the session does: it starts with the next one */
-    guint check;            /* timer of the next check of saved memory */
-    GHashTable *checked;    /* checkpoints' ids: what is wrong with them, or "" */
-    gint over;              /* atomic: what goes on in the background stops */
-    gboolean leaving;       /* the session ends: save (or what is set) when that is over */
-    gint cancel;            /* atomic: Cancel was called for it */
-    char *operation;        /* its name in Progress */
-    int inhibitor;          /* holds the computer's end back while we save; -1: none */
-    guint unwanted;         /* times that nobody was connected before the start */
+    GDBusMethodInvocation *waiting; /* for a merge to give way, and then: */
+    void (*redo)(struct worker *w, GDBusMethodInvocation *call);
+    gboolean was_paused;   /* before it was saved */
+    gboolean disposable;   /* its folder is emptied at the end */
+    gboolean session_over; /* it ends because the session does: it starts with the next one */
+    guint check;           /* timer of the next check of saved memory */
+    GHashTable *checked;   /* checkpoints' ids: what is wrong with them, or "" */
+    gint over;             /* atomic: what goes on in the background stops */
+    gboolean leaving;      /* the session ends: save (or what is set) when that is over */
+    gint cancel;           /* atomic: Cancel was called for it */
+    char *operation;       /* its name in Progress */
+    int inhibitor;         /* holds the computer's end back while we save; -1: none */
+    guint unwanted;        /* times that nobody was connected before the start */
     gboolean ended, stopping;
     int status;   /* exit */
     gint changes; /* atomic: what the I/O thread said has changed */
