@@ -235,7 +235,7 @@ def resized(m, o):
     check("a disk in use grows, and its guest writes to the new end", status == 0 and "327680" in out, out)
     r = m.ctl("disk", "resize", image, "32M", ok=False)
     check("a disk in use does not lose data", r.returncode == 1 and "data" in r.stderr, r.stderr)
-    m.do("kill $busy; wait; sync", 60)
+    m.do("kill $busy; wait $busy; sync", 60)  # there are other jobs
     m.ctl("disk", "remove", m.name, made)
     info = json.loads(m.ctl("disk", "info", image, "--json").stdout)
     m.ctl("disk", "check", image)
