@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <linux/usb/ch9.h>
+#include <stdlib.h>
 #include <string.h>
 #include <usbredirparser.h>
 
@@ -379,9 +380,68 @@ static void on_iso_status(void *priv, uint64_t id, struct usb_redir_iso_stream_s
     stream_status(priv, h->endpoint, h->status);
 }
 
-static void on_ignored_bulk_streams(void *priv, uint64_t id,
-                                    struct usb_redir_bulk_streams_status_header *h)
+/* What is of no use here, or for the other side to hear: the parser calls whatever a client sends,
+ * so that none may be missing. */
+static void ignore(void *priv)
 {
+}
+
+#define IGNORE(name, header)                                                                  \
+    static void ignore_##name(void *priv, uint64_t id, struct usb_redir_##header##_header *h) \
+    {                                                                                         \
+    }
+IGNORE(set_configuration, set_configuration)
+IGNORE(set_alt_setting, set_alt_setting)
+IGNORE(get_alt_setting, get_alt_setting)
+IGNORE(start_iso, start_iso_stream)
+IGNORE(stop_iso, stop_iso_stream)
+IGNORE(start_interrupt, start_interrupt_receiving)
+IGNORE(stop_interrupt, stop_interrupt_receiving)
+IGNORE(alloc_streams, alloc_bulk_streams)
+IGNORE(free_streams, free_bulk_streams)
+IGNORE(streams_status, bulk_streams_status)
+IGNORE(start_bulk, start_bulk_receiving)
+IGNORE(stop_bulk, stop_bulk_receiving)
+IGNORE(bulk_status, bulk_receiving_status)
+#undef IGNORE
+
+static void ignore_number(void *priv, uint64_t id)
+{
+}
+
+static void ignore_filter(void *priv, struct usbredirfilter_rule *rules, int count)
+{
+    free(rules);
+}
+
+static void ignore_buffered(void *priv, uint64_t id,
+                            struct usb_redir_buffered_bulk_packet_header *h, uint8_t *data, int len)
+{
+    usbredirparser_free_packet_data(((usb_redir *)priv)->parser, data);
+}
+
+static void set_ignored(struct usbredirparser *p)
+{
+    p->reset_func = ignore;
+    p->filter_reject_func = ignore;
+    p->device_disconnect_ack_func = ignore;
+    p->filter_filter_func = ignore_filter;
+    p->get_configuration_func = ignore_number;
+    p->cancel_data_packet_func = ignore_number;
+    p->set_configuration_func = ignore_set_configuration;
+    p->set_alt_setting_func = ignore_set_alt_setting;
+    p->get_alt_setting_func = ignore_get_alt_setting;
+    p->start_iso_stream_func = ignore_start_iso;
+    p->stop_iso_stream_func = ignore_stop_iso;
+    p->start_interrupt_receiving_func = ignore_start_interrupt;
+    p->stop_interrupt_receiving_func = ignore_stop_interrupt;
+    p->alloc_bulk_streams_func = ignore_alloc_streams;
+    p->free_bulk_streams_func = ignore_free_streams;
+    p->bulk_streams_status_func = ignore_streams_status;
+    p->start_bulk_receiving_func = ignore_start_bulk;
+    p->stop_bulk_receiving_func = ignore_stop_bulk;
+    p->bulk_receiving_status_func = ignore_bulk_status;
+    p->buffered_bulk_packet_func = ignore_buffered;
 }
 
 static void on_log(void *priv, int level, const char *text)
@@ -607,11 +667,11 @@ static void set_callbacks(usb_redir *self)
     p->alt_setting_status_func = on_alternate;
     p->iso_stream_status_func = on_iso_status;
     p->interrupt_receiving_status_func = on_interrupt_status;
-    p->bulk_streams_status_func = on_ignored_bulk_streams;
     p->control_packet_func = on_control;
     p->bulk_packet_func = on_bulk;
     p->iso_packet_func = on_iso;
     p->interrupt_packet_func = on_interrupt;
+    set_ignored(p);
 }
 
 usb_redir *usb_redir_new(const struct usb_redir_ops *ops, void *ctx)
