@@ -33,6 +33,7 @@ struct loop {
     uint64_t programmed_ns; /* what timer_fd is set to; 0: nothing */
     _Atomic(struct loop_post *) inbox;
     struct loop_post *running; /* taken from the inbox, not yet called */
+    struct loop_prepare *prepares;
     _Atomic bool quit;
     _Atomic(pthread_t) owner;
     _Atomic bool has_owner;
@@ -328,9 +329,26 @@ bool loop_is_current(const struct loop *l)
     return atomic_load(&m->has_owner) && pthread_equal(atomic_load(&m->owner), pthread_self());
 }
 
+void loop_prepare_add(struct loop *l, struct loop_prepare *p)
+{
+    p->next = l->prepares;
+    l->prepares = p;
+}
+
+void loop_prepare_remove(struct loop *l, struct loop_prepare *p)
+{
+    for (struct loop_prepare **at = &l->prepares; *at; at = &(*at)->next)
+        if (*at == p) {
+            *at = p->next;
+            return;
+        }
+}
+
 static bool turn(struct loop *l, int timeout_ms)
 {
     struct epoll_event evs[EVENTS_PER_TURN];
+    for (struct loop_prepare *p = l->prepares; p; p = p->next)
+        p->fn(p->ctx);
     program(l);
     int n = epoll_wait(l->epoll_fd, evs, EVENTS_PER_TURN, l->running ? 0 : timeout_ms);
     bool any = false;

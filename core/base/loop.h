@@ -38,6 +38,16 @@ struct loop_source *loop_add_fd(struct loop *l, int fd, uint32_t events, loop_fd
 void loop_source_set_events(struct loop_source *s, uint32_t events);
 void loop_source_remove(struct loop_source *s); /* NULL is allowed */
 
+/* Called before each wait for events, of nested turns too: for what is gathered during a turn and
+ * must be on its way before one waits. Embedded in its owner, on the loop's thread. */
+struct loop_prepare {
+    void (*fn)(void *ctx);
+    void *ctx;
+    struct loop_prepare *next;
+};
+void loop_prepare_add(struct loop *l, struct loop_prepare *p);
+void loop_prepare_remove(struct loop *l, struct loop_prepare *p);
+
 /* Timers: embedded in their owner, armed with an absolute CLOCK_MONOTONIC time in nanoseconds. */
 struct loop_timer {
     struct loop *loop;

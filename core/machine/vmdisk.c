@@ -231,7 +231,16 @@ struct leaving {
     bool ask;
     unsigned lun;
     struct disk *old, *fresh;
+    struct loop_post post;
 };
+
+/* Not at once: it may be told from within the disk's own last completion, and a disk that is closed
+ * there would go from under it. */
+static void soon(struct leaving *l, void (*fn)(void *ctx))
+{
+    loop_post_init(&l->post, fn, l);
+    loop_post(machine_loop(l->v->machine), &l->post);
+}
 
 static void leaving_done(struct leaving *l)
 {
@@ -261,12 +270,17 @@ static int find_lun(const struct vm *v, const char *id, bool dvd)
     return -1;
 }
 
-static void detached(void *ctx)
+static void take_away(void *ctx)
 {
     struct leaving *l = ctx;
     lun_clear(&l->v->luns[l->lun]);
     vm_changed(l->v, VM_CHANGED_DISKS);
     leaving_done(l);
+}
+
+static void detached(void *ctx)
+{
+    soon(ctx, take_away);
 }
 
 static void do_remove(struct vm_call *c)
@@ -299,7 +313,7 @@ bool vm_remove_disk(struct vm *v, const char *id, err *e)
     return true;
 }
 
-static void medium_changed(void *ctx)
+static void change_medium(void *ctx)
 {
     struct leaving *l = ctx;
     struct vm_lun *lun = &l->v->luns[l->lun];
@@ -311,6 +325,11 @@ static void medium_changed(void *ctx)
     lun->leaving = false;
     vm_changed(l->v, VM_CHANGED_DISKS);
     leaving_done(l);
+}
+
+static void medium_changed(void *ctx)
+{
+    soon(ctx, change_medium);
 }
 
 static void do_medium(struct vm_call *c)

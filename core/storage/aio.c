@@ -3,16 +3,30 @@
 
 #include <stddef.h>
 
+static void before_waiting(void *ctx)
+{
+    struct aio *a = ctx;
+    a->ops->kick(a);
+}
+
 struct aio *aio_new(struct loop *l, bool threads_only, err *e)
 {
     struct aio *a = threads_only ? NULL : aio_uring_new(l, NULL);
-    return a ? a : aio_pool_new(l, e);
+    if (!a)
+        a = aio_pool_new(l, e);
+    if (!a)
+        return NULL;
+    a->prepare = (struct loop_prepare){before_waiting, a, NULL};
+    loop_prepare_add(l, &a->prepare);
+    return a;
 }
 
 void aio_free(struct aio *a)
 {
-    if (a)
-        a->ops->free(a);
+    if (!a)
+        return;
+    loop_prepare_remove(a->loop, &a->prepare);
+    a->ops->free(a);
 }
 
 void aio_unplug(struct aio *a)

@@ -45,6 +45,7 @@ struct aio {
     const struct aio_ops *ops;
     struct loop *loop;
     unsigned plugged;
+    struct loop_prepare prepare;
 };
 
 struct aio *aio_new(struct loop *l, bool threads_only, err *e);
@@ -52,7 +53,8 @@ struct aio *aio_uring_new(struct loop *l, err *e);
 struct aio *aio_pool_new(struct loop *l, err *e);
 /* Nothing may be in flight. */
 void aio_free(struct aio *a);
-/* Gathers submissions; the outermost unplug hands them to the kernel. */
+/* Gathers submissions; the outermost unplug hands them to the kernel, or the loop before it waits
+ * (a completion may turn it). */
 static inline void aio_plug(struct aio *a)
 {
     a->plugged++;
