@@ -36,7 +36,8 @@ GVariant *client_call(struct client *c, const char *method, GVariant *parameters
 /* A new worker (in state "new"); `folder` may be NULL: then what it says goes to standard error,
  * or, quiet, nowhere but into the message if it does not start. */
 struct client *client_launch(const char *id, const char *folder, bool quiet);
-/* Takes away what a worker of no folder leaves: its socket, its lock, its runtime folder. After the last use. */
+/* Takes away what a worker of no folder leaves: its socket, its lock, its runtime folder. After the
+ * last use. */
 void client_forget(const char *id);
 /* The same with a folder that is ours as the worker is: it ends with us. */
 struct client *client_launch_own(const char *id, const char *folder, bool quiet);

@@ -65,8 +65,8 @@ struct vm {
     struct vm_net nets[VM_NETS];
 };
 
-/* While the guest runs: nothing more is taken from rings, and waits until nothing is in flight. What
- * the guest asks for meanwhile waits in its rings until the machine was paused and resumed. */
+/* While the guest runs: nothing more is taken from rings, and waits until nothing is in flight.
+ * What the guest asks for meanwhile waits in its rings until the machine was paused and resumed. */
 void vm_quiet(struct vm *v);
 /* Adds a provider to the running or standing machine. */
 bool vm_provider_add(struct vm *v, struct device d, err *e);

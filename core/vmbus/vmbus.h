@@ -158,9 +158,9 @@ struct vmbus_device_params {
     void *ctx;
 };
 
-/* Adds a device; offers it at once when the guest has its offers already (hot add), or when the guest
- * has released an earlier device with the same instance. ERR_EXISTS when the instance is in use,
- * ERR_NO_SPACE when no relid is free. */
+/* Adds a device; offers it at once when the guest has its offers already (hot add), or when the
+ * guest has released an earlier device with the same instance. ERR_EXISTS when the instance is in
+ * use, ERR_NO_SPACE when no relid is free. */
 struct vmbus_device *vmbus_device_add(struct vmbus *b, const struct vmbus_device_params *p, err *e);
 /*
  * Takes a device away: its channels are closed (closed is called now, for each that is open), its

@@ -23,8 +23,8 @@ static bool ask(struct integration *i, uint8_t op, unsigned timeout_s)
     return true;
 }
 
-/* Nobody thawed the guest in time, or a freeze timed out: it must not stay frozen. Or its daemon was
- * not there yet when it was asked whether it can. */
+/* Nobody thawed the guest in time, or a freeze timed out: it must not stay frozen. Or its daemon
+ * was not there yet when it was asked whether it can. */
 static void on_timer(void *ctx)
 {
     struct integration *i = ctx;

@@ -28,8 +28,9 @@ GUEST(guest_stimer_isr)
 GUEST(guest_level)
 GUEST(guest_level_isr)
 GUEST(guest_extint)
-GUEST(guest_extint_isr) GUEST(guest_busy) GUEST(guest_busy_isr) GUEST(guest_count) GUEST(guest_smp)
-    GUEST(guest_smp_ap) GUEST(guest_crash) GUEST(guest_triple)
+GUEST(guest_extint_isr)
+GUEST(guest_busy) GUEST(guest_busy_isr) GUEST(guest_count) GUEST(guest_smp) GUEST(guest_smp_ap)
+    GUEST(guest_crash) GUEST(guest_triple)
 #define BYTES(name) name, (size_t)(name##_end - name)
 
         static enum hv_accel accel;
