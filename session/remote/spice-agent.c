@@ -14,6 +14,7 @@
 
 enum {
     SELECTIONS = 3,
+    WISHES_MAX = 32,            /* of a selection */
     QUEUE_MAX_BYTES = 96 << 20, /* to clients; what does not fit is answered as not there */
     ANSWER_S = 30,              /* a client's, without content */
     SIZE_MAX_PIXELS = 16384,
@@ -432,7 +433,8 @@ void spice_agent_request(struct spice_agent *a, GDBusMethodInvocation *call, gui
         type = vireo_type_of(mimes[i]);
     struct wish *w = g_new(struct wish, 1);
     *w = (struct wish){call, type};
-    if (selection >= SELECTIONS || !a->owned[selection] || type == VD_AGENT_CLIPBOARD_NONE) {
+    if (selection >= SELECTIONS || !a->owned[selection] || type == VD_AGENT_CLIPBOARD_NONE ||
+        g_queue_get_length(&a->wishes[selection]) >= WISHES_MAX) {
         end_wish(w, NULL, NULL, 0);
         return;
     }

@@ -199,7 +199,7 @@ static gboolean on_out_write(VireoDisplayAudioOutListener *out, GDBusMethodInvoc
 {
     gsize len;
     const guint8 *bytes = g_variant_get_fixed_array(data, &len, 1);
-    if (s->playing && id == s->play.id && len <= MAX_BYTES)
+    if (s->playing && s->play.ok && id == s->play.id && len <= MAX_BYTES)
         play(s, bytes, len);
     vireo_display_audio_out_listener_complete_write(out, call);
     return TRUE;

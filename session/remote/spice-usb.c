@@ -26,7 +26,7 @@ struct channel {
     guint64 request; /* number of the last one, so that an old answer finds nobody */
     usbip *link;
     int stream;
-    guint in_id, out_id, end_id;
+    guint in_id, out_id, end_id, wake_id;
     const char *why; /* it ends; static */
 };
 
@@ -185,10 +185,21 @@ static void on_stream(gpointer data, int stream, const GError *why)
 
 /* ---- the client's device ---- */
 
+static gboolean on_wake(gpointer data)
+{
+    struct channel *c = data;
+    c->wake_id = 0;
+    spice_server_char_device_wakeup(&c->instance);
+    return G_SOURCE_REMOVE;
+}
+
+/* Not at once: spice-server hands over what the client sent meanwhile, and that may end the link in
+ * the midst of a request of its guest. */
 static void on_output(void *ctx)
 {
     struct channel *c = ctx;
-    spice_server_char_device_wakeup(&c->instance);
+    if (!c->wake_id)
+        c->wake_id = g_idle_add_full(G_PRIORITY_DEFAULT, on_wake, c, NULL);
 }
 
 static void on_plugged(void *ctx, const struct usb_host_info *info)
@@ -221,10 +232,12 @@ static const struct usb_redir_ops redir_ops = {on_output, on_plugged, on_unplugg
 
 static void drop(struct channel *c)
 {
+    g_clear_handle_id(&c->wake_id, g_source_remove);
     if (!c->redir)
         return;
     end_link(c);
     g_clear_pointer(&c->redir, usb_redir_free);
+    g_clear_handle_id(&c->wake_id, g_source_remove);
 }
 
 /* A client took the channel, or left it. */

@@ -11,8 +11,10 @@
 
 enum {
     ENDPOINTS = 32,
-    ARRIVED_MAX = 512, /* packets of a stream that the guest has not asked for yet */
-    ISO_PACKETS = 8,   /* a URB of the client's, and how many of these */
+    /* Of a stream, that the guest has not asked for yet: as many packets as a URB may want. */
+    ARRIVED_MAX = USBIP_PACKETS_MAX,
+    ARRIVED_MAX_BYTES = 4 << 20,
+    ISO_PACKETS = 8, /* a URB of the client's, and how many of these */
     ISO_URBS = 3,
     OUTPUT_MAX_BYTES = 64 << 20,
 };
@@ -29,6 +31,7 @@ struct endpoint {
     guint8 interval;
     gboolean streaming;
     GQueue arrived; /* of arrival */
+    gsize arrived_bytes;
     GQueue waiting; /* of usbip_urb: the guest asked */
 };
 
@@ -140,6 +143,7 @@ static void end_stream(usb_redir *self, struct endpoint *e, gint32 status)
     struct usbip_urb *urb;
     e->streaming = FALSE;
     g_queue_clear_full(&e->arrived, g_free);
+    e->arrived_bytes = 0;
     while ((urb = g_queue_pop_head(&e->waiting)))
         complete(self, urb, status);
 }
@@ -280,6 +284,14 @@ static void on_bulk(void *priv, uint64_t id, struct usb_redir_bulk_packet_header
 
 /* ---- streams of input ---- */
 
+static struct arrival *next_arrival(struct endpoint *e)
+{
+    struct arrival *a = g_queue_pop_head(&e->arrived);
+    if (a)
+        e->arrived_bytes -= a->len;
+    return a;
+}
+
 static void fill_interrupt(struct usbip_urb *urb, const struct arrival *a)
 {
     gsize n = MIN(a->len, (gsize)urb->length);
@@ -296,7 +308,7 @@ static gboolean fill_packets(struct endpoint *e, struct usbip_urb *urb)
         return FALSE;
     for (guint32 i = 0; i < urb->packets; i++) {
         struct usbip_packet *p = &urb->packet[i];
-        g_autofree struct arrival *a = g_queue_pop_head(&e->arrived);
+        g_autofree struct arrival *a = next_arrival(e);
         gsize n = MIN(a->len, (gsize)p->length);
         memcpy(urb->data + at, a->data, n);
         p->actual_length = (guint32)n;
@@ -315,7 +327,7 @@ static void serve_waiting(usb_redir *self, struct endpoint *e)
             if (!fill_packets(e, urb))
                 return;
         } else {
-            g_autofree struct arrival *a = g_queue_pop_head(&e->arrived);
+            g_autofree struct arrival *a = next_arrival(e);
             fill_interrupt(urb, a);
         }
         g_queue_pop_head(&e->waiting);
@@ -333,9 +345,11 @@ static void arrive(usb_redir *self, guint8 endpoint, guint8 status, uint8_t *dat
         a->len = n;
         if (n)
             memcpy(a->data, data, n);
-        if (g_queue_get_length(&e->arrived) >= ARRIVED_MAX)
-            g_free(g_queue_pop_head(&e->arrived));
+        while (g_queue_get_length(&e->arrived) >= ARRIVED_MAX ||
+               (e->arrived_bytes && e->arrived_bytes + n > ARRIVED_MAX_BYTES))
+            g_free(next_arrival(e));
         g_queue_push_tail(&e->arrived, a);
+        e->arrived_bytes += n;
         serve_waiting(self, e);
     }
     usbredirparser_free_packet_data(self->parser, data);
