@@ -187,7 +187,7 @@ def main():
         m.ctl("checkpoint", "delete", m.name, "last")
         left = [f for f in os.listdir(m.folder()) if f.endswith(".avhdx")]
         states = os.listdir(m.folder() + "/states")
-        check(f"{o.kills} kills ({done}): nothing lost, nothing left for good", not left and not states,
+        check(f"{sum(done.values())} of {o.kills} kills ({done}): nothing left for good", not left and not states,
               (left, states))
     finally:
         m.ctl("turn-off", m.name, ok=False)
