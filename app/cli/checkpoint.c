@@ -396,6 +396,10 @@ static int check(struct target *t, const struct checkpoint_tree *tree, const str
         const struct checkpoint *c = &tree->list[i];
         if (one && one != c)
             continue;
+        if (!c->complete) {
+            printf("%s: being made\n", c->name);
+            continue;
+        }
         bool ok = check_one(t, c, &e);
         printf("%s%s: %s\n", isatty(2) ? "\r" : "", c->name, ok ? "good" : e.text);
         status = ok ? status : CLI_FAILED;

@@ -17,7 +17,7 @@ def goes_on(m):
     return m.says("echo $((6*7))") == "42" and m.ctl("status", m.name).stdout.strip() == "running"
 
 
-def full_disk(m, data):
+def full_disk(m, ballast):
     m.do("dd if=/dev/urandom of=/tmp/x bs=1M count=60 2>/dev/null")
     r = m.ctl("checkpoint", "create", m.name, "full", ok=False)
     check("a checkpoint on a full disk is refused, with the reason",
@@ -27,7 +27,7 @@ def full_disk(m, data):
     check("saving on a full disk is refused, with the reason",
           r.returncode and "space" in r.stderr.lower(), r)
     check("and the machine goes on", goes_on(m))
-    subprocess.run(["mount", "-o", "remount,size=900m", data], check=True)
+    os.unlink(ballast)
     states = m.folder() + "/states"
     check("nothing of them is left", not os.listdir(states), os.listdir(states))
 
@@ -106,7 +106,10 @@ def inside(o):
     """In a user and mount namespace of our own, where a small file system can be made."""
     data = f"{o.top}/data"
     os.makedirs(data)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100m,mode=700", "none", data], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=900m,mode=700", "none", data], check=True)
+    ballast = f"{data}/ballast" # without it there is room
+    with open(ballast, "wb") as f:
+        os.posix_fallocate(f.fileno(), 0, 800 << 20)
     os.environ.update(XDG_RUNTIME_DIR=f"{o.top}/run", XDG_DATA_HOME=data, VIREO_NO_SYSTEMD="1",
                       VIREO_WORKER=os.path.abspath(o.worker), VIREO_CHECK_DELAY="1")
     os.mkdir(f"{o.top}/run", 0o700)
@@ -121,7 +124,7 @@ def inside(o):
         m.ctl("set", "kept", "disk0.path=d.vhdx")
         m.start()
         m.wait("VIREO-READY", 300)
-        full_disk(m, data)
+        full_disk(m, ballast)
         damage(m, o)
     finally:
         m.ctl("turn-off", m.name, ok=False)
