@@ -8,6 +8,8 @@
 #include "app/ui/vm-actions.h"
 #include "app/ui/vm-row.h"
 
+enum { FIRST_ROWS = 12, MORE_ROWS = 8 };
+
 struct _VireoLibraryWindow {
     AdwApplicationWindow parent;
     VireoLibrary *library;
@@ -19,6 +21,8 @@ struct _VireoLibraryWindow {
     AdwToastOverlay *toasts;
     GtkFilter *filter;
     GListModel *shown;
+    GtkSliceListModel *rows; /* of shown, those that have a row by now */
+    guint more_id;
 };
 
 G_DEFINE_FINAL_TYPE(VireoLibraryWindow, vireo_library_window, ADW_TYPE_APPLICATION_WINDOW)
@@ -99,6 +103,8 @@ static void vireo_library_window_dispose(GObject *object)
         g_signal_handlers_disconnect_by_data(self->library, self);
     if (self->list)
         gtk_list_box_bind_model(self->list, NULL, NULL, NULL, NULL);
+    g_clear_handle_id(&self->more_id, g_source_remove);
+    g_clear_object(&self->rows);
     g_clear_object(&self->shown);
     g_clear_object(&self->library);
     G_OBJECT_CLASS(vireo_library_window_parent_class)->dispose(object);
@@ -126,6 +132,18 @@ static void vireo_library_window_init(VireoLibraryWindow *self)
     gtk_search_bar_set_key_capture_widget(self->search_bar, GTK_WIDGET(self));
 }
 
+/* A person sees the first rows at once; the others come while the window is already there. */
+static gboolean on_more(gpointer data)
+{
+    VireoLibraryWindow *self = data;
+    guint n = gtk_slice_list_model_get_size(self->rows) + MORE_ROWS;
+    gboolean all = n >= g_list_model_get_n_items(self->shown);
+    gtk_slice_list_model_set_size(self->rows, all ? G_MAXUINT : n);
+    if (all)
+        self->more_id = 0;
+    return all ? G_SOURCE_REMOVE : G_SOURCE_CONTINUE;
+}
+
 /* Order and search over the library. */
 static void bind_list(VireoLibraryWindow *self)
 {
@@ -134,7 +152,9 @@ static void bind_list(VireoLibraryWindow *self)
     GListModel *sorted =
         G_LIST_MODEL(gtk_sort_list_model_new(g_object_ref(G_LIST_MODEL(self->library)), sorter));
     self->shown = G_LIST_MODEL(gtk_filter_list_model_new(sorted, self->filter));
-    gtk_list_box_bind_model(self->list, self->shown, make_row, NULL, NULL);
+    self->rows = gtk_slice_list_model_new(g_object_ref(self->shown), 0, FIRST_ROWS);
+    self->more_id = g_idle_add_full(G_PRIORITY_LOW, on_more, self, NULL);
+    gtk_list_box_bind_model(self->list, G_LIST_MODEL(self->rows), make_row, NULL, NULL);
     g_signal_connect_swapped(self->search_entry, "search-changed", G_CALLBACK(on_search), self);
     g_signal_connect_swapped(self->search_bar, "notify::search-mode-enabled", G_CALLBACK(on_search),
                              self);

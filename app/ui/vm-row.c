@@ -12,7 +12,7 @@ struct _VireoVmRow {
     GtkImage *icon;
     GtkPicture *thumbnail;
     GtkWidget *start;
-    GtkWidget *menu_button;
+    GtkMenuButton *menu_button;
 };
 
 G_DEFINE_FINAL_TYPE(VireoVmRow, vireo_vm_row, ADW_TYPE_ACTION_ROW)
@@ -56,6 +56,15 @@ VireoVm *vireo_vm_row_get_vm(VireoVmRow *self)
     return self->vm;
 }
 
+/* A menu costs more than the whole row beside it: made when it is first opened. */
+static void on_menu(GtkMenuButton *button, gpointer data)
+{
+    if (gtk_menu_button_get_menu_model(button))
+        return;
+    g_autoptr(GtkBuilder) b = gtk_builder_new_from_resource("/org/vireo/Vireo/ui/vm-menu.ui");
+    gtk_menu_button_set_menu_model(button, G_MENU_MODEL(gtk_builder_get_object(b, "menu")));
+}
+
 static void vireo_vm_row_dispose(GObject *object)
 {
     VireoVmRow *self = VIREO_VM_ROW(object);
@@ -80,6 +89,7 @@ static void vireo_vm_row_class_init(VireoVmRowClass *klass)
 static void vireo_vm_row_init(VireoVmRow *self)
 {
     gtk_widget_init_template(GTK_WIDGET(self));
+    gtk_menu_button_set_create_popup_func(self->menu_button, on_menu, NULL, NULL);
 }
 
 GtkWidget *vireo_vm_row_new(VireoVm *vm)
