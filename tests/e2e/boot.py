@@ -2,11 +2,12 @@
 """Boots Debian's kernels to the tests' init and checks what they say (exit 77: no guests here).
 
 boot.py --vireoctl FILE [--worker FILE] --guests DIR [--accel soft|kvm] [--nested tests/nested/run] [--timeout S]
-        [--do WORDS] [--status N] [--self-restore S] [--inits N] KERNEL:CPUS[:power-off|reboot|again]...
+        [--self-restore S] [--restored] KERNEL:CPUS[:power-off|reboot|again]...
 
 KERNEL   cloud, full or i386. The guest then powers off, or resets (the run ends with status 10), or reboots until it
          has reached its init a second time.
 --nested run it on KVM in a Debian under QEMU's TCG, all boots in one; then the console is quiet, as exits are dear there
+--restored  in the midst of its boot, each machine is saved and goes on in another process
 --timeout of one boot
 """
 import argparse
@@ -34,11 +35,16 @@ p.add_argument("--worker", help="vireo-vm, for --nested")
 p.add_argument("--guests", required=True)
 p.add_argument("--accel", default="soft")
 p.add_argument("--self-restore", type=int, default=0)
+p.add_argument("--restored", action="store_true")
 p.add_argument("--nested")
 p.add_argument("--timeout", type=int, default=580)
 p.add_argument("--memory", default="512M")
 p.add_argument("boots", nargs="+")
 a = p.parse_args()
+
+# What a kernel says, once, half way to its init, and with "quiet", and what vireoctl says once the machine is elsewhere.
+MIDDLE = "PCI: Fatal: No config space" if a.nested else "Switched to clocksource"
+ELSEWHERE = "the machine goes on in another process"
 
 # One boot: what init does, how often it is reached, and the run's exit status (None: ended by SIGTERM after the last).
 WAYS = {"power-off": ("facts,poweroff", 1, 0), "reboot": ("facts,reboot", 1, 10), "again": ("facts,reboot", 2, None)}
@@ -61,6 +67,8 @@ class Boot:
             args.append("--no-reboot")
         if a.self_restore:
             args += ["--self-restore", str(a.self_restore)]
+        if a.restored:
+            args += ["--restore-when", MIDDLE]
         return args
 
     def judge(self, text, status, stats):
@@ -72,6 +80,8 @@ class Boot:
             found.append(f"exit status {status}, expected {self.status}")
         if text.count("VIREO-INIT") < self.inits:
             found.append(f"reached init {text.count('VIREO-INIT')} times, expected {self.inits}")
+        if a.restored and not 0 < text.find(ELSEWHERE) < text.find("VIREO-INIT"):
+            found.append("it was not saved and restored on its way to init")
         if f"cpus={self.cpus}" not in text:
             found.append(f"the guest does not see {self.cpus} processors")
         if "clocksource: hyperv_clocksource_tsc_page" not in text:
