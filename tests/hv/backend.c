@@ -29,8 +29,10 @@ GUEST(guest_level)
 GUEST(guest_level_isr)
 GUEST(guest_extint)
 GUEST(guest_extint_isr)
-GUEST(guest_busy) GUEST(guest_busy_isr) GUEST(guest_count) GUEST(guest_smp) GUEST(guest_smp_ap)
-    GUEST(guest_crash) GUEST(guest_triple)
+GUEST(guest_busy)
+GUEST(guest_busy_isr)
+GUEST(guest_masking_isr) GUEST(guest_count) GUEST(guest_smp) GUEST(guest_smp_ap) GUEST(guest_crash)
+    GUEST(guest_triple)
 #define BYTES(name) name, (size_t)(name##_end - name)
 
         static enum hv_accel accel;
@@ -453,6 +455,32 @@ static void a_vector_that_is_held_is_saved(void)
     }
 }
 
+/* What has been delivered is not held any more, even if the processor could take no other since. */
+static void a_vector_that_came_is_not_saved(void)
+{
+    struct machine m, m2;
+    start(&m, BYTES(guest_busy), 1);
+    put_isr(&m, 0x30, BYTES(guest_masking_isr));
+    hv_partition_resume(m.p);
+    CHECK(wait_until(&m, has_reports, 1));
+    hv_partition_extint(m.p, true);
+    CHECK(wait_until(&m, has_reports, 2));
+    usleep(20000); /* back from the handler */
+    hv_partition_pause(m.p);
+    move(&m, &m2, BYTES(guest_busy));
+    static struct hv_vp_state s;
+    err e = ERR_INIT;
+    CHECK(hv_partition_get_vp(m2.p, 0, &s, &e));
+    CHECK(!s.interrupt_pending);
+    hv_partition_resume(m2.p);
+    hv_partition_msi(m2.p, &(struct hv_msi){0xfee00000, 0x30});
+    CHECK(wait_until(&m2, has_reports, 1));
+    CHECK_EQ(m2.report[0], 2);
+    CHECK_EQ(m.acks, 1);
+    stop(&m2);
+    hv_partition_free(m.p);
+}
+
 static void pauses_saves_and_restores(void)
 {
     struct machine m, m2;
@@ -538,6 +566,7 @@ static const struct check_test tests[] = {
     CHECK_TEST(level_interrupts_report_their_end),
     CHECK_TEST(the_pic_reaches_the_processor),
     CHECK_TEST(a_vector_that_is_held_is_saved),
+    CHECK_TEST(a_vector_that_came_is_not_saved),
     CHECK_TEST(pauses_saves_and_restores),
     CHECK_TEST(pausing_is_quick_and_repeatable),
     CHECK_TEST(processors_start_each_other),

@@ -251,6 +251,16 @@ GUEST(guest_busy_isr):
         iretq
 END(guest_busy_isr)
 
+/* As guest_busy_isr, but then it has done with the PIC: it masks the APIC's LINT0. */
+GUEST(guest_masking_isr):
+        incl    0x8020
+        movl    $0xfee00000, %edi
+        movl    $0x10700, 0x350(%rdi)
+        movl    0x8020, %ecx
+        REPORT(%ecx)
+        iretq
+END(guest_masking_isr)
+
 /* Counts in R14 and says so now and then, for ever: for pause, save and restore. */
 GUEST(guest_count):
         xorl    %r14d, %r14d

@@ -103,20 +103,40 @@ void kvm_extint(void *b, bool asserted)
         kvm_poke(&k->vp[0]);
 }
 
-void kvm_inject_extint(struct kvm_vp *vp)
+bool kvm_wants_extint(const struct kvm_vp *vp)
 {
-    struct kvm *k = vp->k;
-    struct kvm_run *run = vp->run;
-    if (run->ready_for_interrupt_injection)
-        vp->extint = -1; /* the one before has been delivered */
-    if (atomic_load(&k->extint) && run->ready_for_interrupt_injection) {
-        int vector = k->p.up.extint_ack(k->p.up.ctx);
-        struct kvm_interrupt i = {.irq = (uint32_t)vector};
-        if (vector >= 0 && ioctl(vp->fd, KVM_INTERRUPT, &i))
-            log_line(LOG_ERROR, "kvm", "injecting vector %d: %s", vector, strerror(errno));
-        vp->extint = vector;
-    }
-    run->request_interrupt_window = atomic_load(&k->extint);
+    return vp->index == 0 && atomic_load(&vp->k->extint) && vp->run->ready_for_interrupt_injection;
+}
+
+/* Puts the vector among the processor's events, where a saved state finds it as long as it is not
+ * delivered. (KVM_INTERRUPT would keep it where nobody can ask for it.) */
+static void give_extint(struct kvm_vp *vp)
+{
+    const struct hv_backend_upcalls *up = &vp->k->p.up;
+    struct kvm_mp_state mp;
+    struct kvm_vcpu_events ev;
+    if (ioctl(vp->fd, KVM_GET_MP_STATE, &mp) || ioctl(vp->fd, KVM_GET_VCPU_EVENTS, &ev) ||
+        (mp.mp_state != KVM_MP_STATE_RUNNABLE && mp.mp_state != KVM_MP_STATE_HALTED) ||
+        ev.exception.injected || ev.exception.pending || ev.interrupt.injected || ev.nmi.injected)
+        return;
+    int vector = up->extint_ack(up->ctx);
+    if (vector < 0)
+        return;
+    mp.mp_state = KVM_MP_STATE_RUNNABLE;
+    ev.flags = 0; /* an NMI may have come since */
+    ev.interrupt.injected = 1;
+    ev.interrupt.nr = (uint8_t)vector;
+    ev.interrupt.soft = 0;
+    if (ioctl(vp->fd, KVM_SET_VCPU_EVENTS, &ev) || ioctl(vp->fd, KVM_SET_MP_STATE, &mp))
+        log_line(LOG_ERROR, "kvm", "injecting vector %d: %s", vector, strerror(errno));
+}
+
+void kvm_offer_extint(struct kvm_vp *vp, bool now)
+{
+    if (now && kvm_wants_extint(vp))
+        give_extint(vp);
+    if (vp->index == 0)
+        vp->run->request_interrupt_window = atomic_load(&vp->k->extint);
 }
 
 bool kvm_bind_event(void *b, uint32_t id, int fd, err *e)

@@ -29,7 +29,6 @@ struct kvm_vp {
     pthread_t thread;    /* valid while inside */
     _Atomic bool inside; /* vp_run is on */
     _Atomic bool kicked;
-    int extint; /* the PIC's vector given to KVM and perhaps not yet delivered; -1: none */
     uint64_t exits[HV_COUNT_KINDS]; /* written by the VP's thread; read by others as it comes */
 };
 
@@ -76,8 +75,11 @@ void kvm_ioapic_route(void *b, unsigned pin, const struct hv_msi *m,
                       const struct hv_msi *in_service);
 bool kvm_bind_event(void *b, uint32_t id, int fd, err *e);
 void kvm_assert_sint(void *b, unsigned vp, unsigned sint);
-/* On VP 0's thread, before it enters the guest. */
-void kvm_inject_extint(struct kvm_vp *vp);
+/* Whether the PIC has an interrupt that VP 0 could take. */
+bool kvm_wants_extint(const struct kvm_vp *vp);
+/* On the VP's thread, before it enters the guest. `now`: it may be given, there is no exit to
+ * complete. */
+void kvm_offer_extint(struct kvm_vp *vp, bool now);
 
 /* state.c */
 bool kvm_get_state(void *b, unsigned vp, struct hv_vp_state *s, err *e);

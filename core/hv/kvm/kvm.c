@@ -174,7 +174,7 @@ static bool make_vm(struct kvm *k, err *e)
 static bool make_vp(struct kvm *k, unsigned i, err *e)
 {
     struct kvm_vp *vp = &k->vp[i];
-    *vp = (struct kvm_vp){.k = k, .index = i, .extint = -1, .fd = ioctl(k->vm, KVM_CREATE_VCPU, i)};
+    *vp = (struct kvm_vp){.k = k, .index = i, .fd = ioctl(k->vm, KVM_CREATE_VCPU, i)};
     if (vp->fd < 0)
         return err_errno(e, errno, "making processor %u", i);
     k->made++;

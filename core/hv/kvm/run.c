@@ -193,14 +193,17 @@ static void run(struct kvm_vp *vp, struct hv_exit *x)
 {
     bool interrupted;
     for (;;) {
+        /* What the exit leaves to be done might itself raise an exception. */
+        bool extint = kvm_wants_extint(vp);
+        if (extint && complete(vp, x))
+            return;
         __atomic_store_n(&vp->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
         if (atomic_exchange(&vp->kicked, false)) {
             x->kind = HV_EXIT_KICKED;
             complete(vp, x);
             return;
         }
-        if (vp->index == 0)
-            kvm_inject_extint(vp);
+        kvm_offer_extint(vp, extint);
         if (enter(vp, x, &interrupted))
             return;
     }

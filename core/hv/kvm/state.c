@@ -272,18 +272,6 @@ static void events_to_kvm(const S *s, struct kvm_vcpu_events *k)
                                                      : 0;
 }
 
-/* A vector of the PIC that KVM holds shows nowhere in its events: it is still there if the guest
- * would take interrupts and yet KVM has no room for another. */
-static void held_extint(const struct kvm_vp *vp, S *s)
-{
-    const struct kvm_run *run = vp->run;
-    if (vp->extint < 0 || s->interrupt_pending || !run->if_flag || s->interrupt_shadow ||
-        run->ready_for_interrupt_injection)
-        return;
-    s->interrupt_pending = true;
-    s->interrupt_vector = (uint8_t)vp->extint;
-}
-
 static uint8_t activity_from_kvm(uint32_t mp_state)
 {
     switch (mp_state) {
@@ -337,7 +325,6 @@ bool kvm_get_state(void *b, unsigned index, S *s, err *e)
     regs_from_kvm(&a.regs, s);
     sregs_from_kvm(&a.sregs, s);
     events_from_kvm(&a.events, s);
-    held_extint(vp, s);
     s->activity = activity_from_kvm(a.mp.mp_state);
     memcpy(s->dr, a.debug.db, sizeof s->dr);
     s->dr6 = a.debug.dr6;
@@ -368,7 +355,6 @@ bool kvm_set_state(void *b, unsigned index, const S *s, err *e)
     struct kvm_vp *vp = &((struct kvm *)b)->vp[index];
     struct all a;
     all_to_kvm(s, &a);
-    vp->extint = -1;
     if (ioctl(vp->fd, KVM_SET_SREGS, &a.sregs))
         return failed(vp, "KVM refuses its system registers", e);
     if (ioctl(vp->fd, KVM_SET_REGS, &a.regs) || ioctl(vp->fd, KVM_SET_DEBUGREGS, &a.debug))
