@@ -401,5 +401,6 @@ bool client_start(struct client *c, const struct vm_config *config, const char *
                                        g_variant_new("a{sv}", NULL), NULL, NULL, NULL, &error))
         return true;
     client_fail(error);
+    vireo_machine1_call_turn_off_sync(c->machine, NULL, NULL); /* it has nothing to wait for */
     return false;
 }

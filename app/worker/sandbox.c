@@ -53,13 +53,19 @@ static bool allow(int rules, const char *path, uint64_t access, uint64_t handled
 
 static bool allow_system(int rules, uint64_t handled, err *e)
 {
-    static const char *const read[] = {
-        "/etc/resolv.conf",        "/etc/localtime",
-        "/run/systemd/resolve",    "/run/NetworkManager",
-        "/run/resolvconf",         "/usr/share/zoneinfo",
-        "/usr/share/locale",       "/proc/self",
-        "/sys/devices/system/cpu", "/sys/kernel/mm/transparent_hugepage",
-        "/sys/module/kvm_amd",     "/sys/module/kvm_intel"};
+    static const char *const read[] = {"/etc/resolv.conf",
+                                       "/etc/localtime",
+                                       "/run/systemd/resolve",
+                                       "/run/NetworkManager",
+                                       "/run/resolvconf",
+                                       "/usr/share/zoneinfo",
+                                       "/usr/share/locale",
+                                       "/proc/self",
+                                       "/sys/devices/system/cpu",
+                                       "/sys/kernel/mm/transparent_hugepage",
+                                       "/sys/module/kvm_amd",
+                                       "/sys/module/kvm_intel",
+                                       "/proc/meminfo"};
     static const char *const devices[] = {"/dev/kvm", "/dev/null", "/dev/urandom"};
     for (size_t i = 0; i < sizeof read / sizeof read[0]; i++)
         if (!allow(rules, read[i], FS_LIST, handled, e))

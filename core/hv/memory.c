@@ -176,9 +176,8 @@ static bool lacks_memory(uint64_t size, err *e)
     uint64_t have = host_available();
     if (size <= have)
         return false;
-    err_set(e, ERR_NO_MEMORY,
-            "the host has %llu MiB of memory free, %llu MiB less than the machine needs",
-            (unsigned long long)(have >> 20), (unsigned long long)((size - have) >> 20));
+    err_set(e, ERR_NO_MEMORY, "the host has %llu MiB of memory free, less than the machine needs",
+            (unsigned long long)(have >> 20));
     return true;
 }
 

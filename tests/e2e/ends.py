@@ -2,6 +2,7 @@
 """How `vireoctl run` ends: every exit status, wrong input, and that nothing is left behind.
 
 ends.py VIREOCTL"""
+import ctypes
 import os
 import re
 import signal
@@ -17,6 +18,8 @@ folder = tempfile.TemporaryDirectory()
 runtime = os.path.join(folder.name, "runtime")
 os.mkdir(runtime, 0o700)
 os.environ["XDG_RUNTIME_DIR"] = runtime
+
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER: the workers' processes become ours
 
 
 def check(condition, text):
@@ -121,6 +124,25 @@ wrong("memory that the kernel does not fit into", "--memory", "16M", "--kernel",
     header[:0x1F4]) + struct.pack("<I", 1) + bytes(header[0x1F8:0x258]) + struct.pack("<QI", 16 << 20, 1 << 20) +
     bytes(8192)), says="more memory than the machine has")
 wrong("a truncated kernel", "--kernel", path("cut", bytes(header)), says="cut short")
+
+wrong("memory that the host lacks", "--multiboot", small, "--memory",
+      f"{min(256, os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') // (1 << 30) + 8)}G", says="the host has")
+wrong("a disk that is not there", "--multiboot", small, "--disk", "/nonexistent/disk", says="/nonexistent/disk")
+
+
+def workers_left():
+    """Whether some have not ended a while after their callers; less than they stay when nobody calls."""
+    end = time.monotonic() + 12
+    while time.monotonic() < end:
+        try:
+            if os.waitpid(-1, os.WNOHANG) == (0, 0):
+                time.sleep(0.05)
+        except ChildProcessError:
+            return False
+    return True
+
+
+check(not workers_left(), "after wrong input a worker is left")
 
 # ---- signals and what is left behind ----
 talks = path("talks", multiboot(b"\x66\xba\xf8\x03\xb0R\xee" + HALT))
