@@ -88,14 +88,14 @@ GVariant *vireo_files_collect(const struct vm_config *c, const char *folder, GUn
 }
 
 GVariant *vireo_files_collect_disk(const char *path, const char *folder, gboolean read_only,
-                                   gboolean dvd, GUnixFDList *fds, GError **error)
+                                   enum vm_media media, GUnixFDList *fds, GError **error)
 {
     err e = ERR_INIT;
     g_auto(GVariantBuilder) b = G_VARIANT_BUILDER_INIT(G_VARIANT_TYPE("a(sh)"));
     struct parcel p = {&b, fds};
     if (path && !is_there(path, folder, error))
         return NULL;
-    return finish(&b, !path || handover_disk(path, folder, read_only, dvd, give, &p, &e), &e,
+    return finish(&b, !path || handover_disk(path, folder, read_only, media, give, &p, &e), &e,
                   error);
 }
 

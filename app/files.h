@@ -13,7 +13,7 @@ GVariant *vireo_files_collect(const struct vm_config *c, const char *folder, GUn
                               GError **error);
 /* One disk with its parents, or an image for a DVD drive (dvd; `path` may then be NULL). */
 GVariant *vireo_files_collect_disk(const char *path, const char *folder, gboolean read_only,
-                                   gboolean dvd, GUnixFDList *fds, GError **error);
+                                   enum vm_media media, GUnixFDList *fds, GError **error);
 /* The device of an adapter's switch ("tap:DEV"); none for others. */
 GVariant *vireo_files_collect_switch(const char *where, GUnixFDList *fds, GError **error);
 /* The same for one image (with its parents) put into a drive of a running machine. */

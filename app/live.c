@@ -60,6 +60,8 @@ gboolean vireo_live_may_change_disk(VireoVm *vm, enum vm_bus bus)
 /* As the worker names it. */
 static char *disk_id(const struct vm_disk *disk)
 {
+    if (disk->bus == VM_BUS_FLOPPY)
+        return g_strdup("floppy0");
     return disk->bus == VM_BUS_IDE ? g_strdup_printf("ide%u:%u", disk->slot / 2, disk->slot % 2)
                                    : g_strdup_printf("scsi0:%u", disk->slot);
 }
@@ -72,7 +74,7 @@ void vireo_live_add_disk(VireoVm *vm, const struct vm_disk *disk)
     if (!vireo_vm_get_machine(vm))
         return;
     GVariant *files = vireo_files_collect_disk(disk->path, vireo_vm_get_folder(vm), disk->read_only,
-                                               disk->media == VM_MEDIA_DVD, fds, &error);
+                                               (enum vm_media)disk->media, fds, &error);
     if (!files) {
         vireo_vm_fail(vm, _("The disk was not added"), error);
         return;
@@ -115,7 +117,8 @@ void vireo_live_insert(VireoVm *vm, const struct vm_disk *drive)
         return;
     }
     GVariant *files =
-        vireo_files_collect_image(drive->path, TRUE, vireo_vm_get_folder(vm), fds, &error);
+        vireo_files_collect_disk(drive->path, vireo_vm_get_folder(vm), drive->read_only,
+                                 (enum vm_media)drive->media, fds, &error);
     if (!files) {
         vireo_vm_fail(vm, _("The disc was not inserted"), error);
         return;

@@ -340,12 +340,12 @@ static bool add_fd(void *ctx, const char *name, int fd, err *e)
     return true;
 }
 
-GVariant *client_disk(const char *path, bool read_only, bool dvd, GUnixFDList *fds)
+GVariant *client_disk(const char *path, bool read_only, enum vm_media media, GUnixFDList *fds)
 {
     err e = ERR_INIT;
     g_auto(GVariantBuilder) b = G_VARIANT_BUILDER_INIT(G_VARIANT_TYPE("a(sh)"));
     struct parcel p = {&b, fds};
-    if (handover_disk(path, NULL, read_only, dvd, add_fd, &p, &e))
+    if (handover_disk(path, NULL, read_only, media, add_fd, &p, &e))
         return g_variant_builder_end(&b);
     cli_fail(&e);
     return NULL;

@@ -57,7 +57,7 @@ bool client_screenshot(struct client *c, const char *path);
 
 /* a(sh), floating, of one disk with its parents; of what a switch needs ("tap:DEV"). NULL with the
  * message out. */
-GVariant *client_disk(const char *path, bool read_only, bool dvd, GUnixFDList *fds);
+GVariant *client_disk(const char *path, bool read_only, enum vm_media media, GUnixFDList *fds);
 GVariant *client_switch(const char *where, GUnixFDList *fds);
 /* "vireoctl: <text>" without the D-Bus error's name; returns CLI_FAILED. */
 int client_fail(GError *error);

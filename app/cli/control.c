@@ -217,7 +217,7 @@ static int disk_add(struct client *c, const char *path, bool read_only, bool dvd
     g_autoptr(GUnixFDList) fds = g_unix_fd_list_new();
     g_autofree char *full = g_canonicalize_filename(path, NULL);
     g_autofree char *id = NULL;
-    GVariant *files = client_disk(full, read_only, dvd, fds);
+    GVariant *files = client_disk(full, read_only, dvd ? VM_MEDIA_DVD : VM_MEDIA_DISK, fds);
     GVariantBuilder b;
     if (!files)
         return CLI_FAILED;

@@ -132,7 +132,8 @@ static int insert(struct client *c, const char *path, const char *drive)
     g_autoptr(GError) error = NULL;
     g_autoptr(GUnixFDList) fds = g_unix_fd_list_new();
     g_autofree char *full = g_canonicalize_filename(path, NULL);
-    GVariant *files = vireo_files_collect_image(full, TRUE, "/", fds, &error);
+    enum vm_media media = g_str_has_prefix(drive, "floppy") ? VM_MEDIA_FLOPPY : VM_MEDIA_DVD;
+    GVariant *files = vireo_files_collect_disk(full, "/", FALSE, media, fds, &error);
     if (!files || !vireo_machine1_call_insert_media_sync(c->machine, drive, full, files, fds, NULL,
                                                          NULL, &error))
         return client_fail(error);
@@ -149,7 +150,8 @@ int cli_media(int argc, char **argv)
     if (!cli_parse(argc, argv, options, G_N_ELEMENTS(options), &n,
                    "Usage: vireoctl media insert NAME FILE [--drive ID]\n"
                    "       vireoctl media eject NAME [--drive ID] [--force]\n\nPuts a disc image "
-                   "into a running machine's DVD drive, or takes it out.\n"))
+                   "into a running machine's DVD drive, or takes it out. A floppy drive is "
+                   "\"floppy0\".\n"))
         return CLI_USAGE;
     bool inserting = n == 3 && !strcmp(argv[1], "insert");
     if (!inserting && (n != 2 || strcmp(argv[1], "eject")))

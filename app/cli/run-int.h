@@ -7,7 +7,7 @@
 
 struct run_options {
     const char *kernel, *initrd, *append, *multiboot, *memory, *cpus, *cpu, *accel, *serial,
-        *machine, *stats, *self_restore, *restore_when, *vendor, *name;
+        *machine, *stats, *self_restore, *restore_when, *vendor, *name, *floppy;
     bool debug_exit, no_reboot, test_devices;
     struct cli_list disks, isos, nets, shots, sets;
 };

@@ -90,7 +90,9 @@ static bool add_disk(struct vm_config *c, const char *option, const char *text, 
     if (!split(option, text, &p, e))
         return false;
     char *full = realpath(p.first, NULL);
-    enum vm_bus bus = c->generation == 1 ? VM_BUS_IDE : VM_BUS_SCSI;
+    enum vm_bus bus = media == VM_MEDIA_FLOPPY ? VM_BUS_FLOPPY
+                      : c->generation == 1     ? VM_BUS_IDE
+                                               : VM_BUS_SCSI;
     struct vm_disk *d = vm_config_add_disk(c, bus, media, full ? full : p.first, e);
     free(full);
     for (unsigned i = 0; d && i < p.n; i++) {
@@ -202,6 +204,8 @@ static bool fill(struct vm_config *c, const struct run_options *o, err *e)
     for (unsigned i = 0; i < o->isos.n; i++)
         if (!add_disk(c, "--iso", o->isos.v[i], VM_MEDIA_DVD, e))
             return false;
+    if (o->floppy && !add_disk(c, "--floppy", o->floppy, VM_MEDIA_FLOPPY, e))
+        return false;
     for (unsigned i = 0; i < o->nets.n; i++)
         if (!add_net(c, o->nets.v[i], e))
             return false;

@@ -40,6 +40,7 @@ static const char help[] =
     "  --disk FILE[,ro][,lun=N]\n"
     "                       a disk (raw, VHD or VHDX), /dev/sda and so on; may be repeated\n"
     "  --iso FILE[,lun=N]   a DVD drive with that image; may be repeated\n"
+    "  --floppy FILE[,ro]   with --machine bios: a floppy drive with that image\n"
     "  --net nat|private:NAME|tap:DEVICE|none[,mac=MAC][,forward=tcp:HOST:GUEST][,host-access]\n"
     "                       [,legacy]: a network adapter; may be repeated. legacy: the emulated\n"
     "                       one of generation 1, for systems without Hyper-V's drivers\n"
@@ -588,6 +589,7 @@ int cli_run(int argc, char **argv)
         {"--restore-when", NULL, &o.restore_when, NULL},
         {"--disk", NULL, NULL, &o.disks},
         {"--iso", NULL, NULL, &o.isos},
+        {"--floppy", NULL, &o.floppy},
         {"--net", NULL, NULL, &o.nets},
         {"--screenshot-at", NULL, NULL, &o.shots},
         {"--set", NULL, NULL, &o.sets},

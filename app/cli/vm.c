@@ -19,6 +19,7 @@ static const char create_help[] =
     "  --generation N       1 or 2\n"
     "  --disk FILE          an existing disk image\n"
     "  --iso FILE           an ISO image for the DVD drive\n"
+    "  --floppy FILE        generation 1: an image for the floppy drive\n"
     "  --kernel FILE        Linux to start directly, with\n"
     "  --initrd FILE        its initial RAM disk and\n"
     "  --append TEXT        its command line\n"
@@ -27,7 +28,8 @@ static const char create_help[] =
     "  --json               print a JSON object\n";
 
 struct create_args {
-    const char *memory, *cpus, *generation, *disk, *iso, *kernel, *initrd, *append, *net, *place;
+    const char *memory, *cpus, *generation, *disk, *iso, *floppy, *kernel, *initrd, *append, *net,
+        *place;
     bool json;
 };
 
@@ -77,7 +79,11 @@ static bool add_media(struct vm_config *c, const struct create_args *a, err *e)
     if (a->disk && (!disk || !vm_config_add_disk(c, bus, VM_MEDIA_DISK, disk, e)))
         return false;
     AUTO(str) iso = a->iso ? existing_file(a->iso, e) : NULL;
-    return !a->iso || (iso && vm_config_add_disk(c, bus, VM_MEDIA_DVD, iso, e));
+    if (a->iso && (!iso || !vm_config_add_disk(c, bus, VM_MEDIA_DVD, iso, e)))
+        return false;
+    AUTO(str) floppy = a->floppy ? existing_file(a->floppy, e) : NULL;
+    return !a->floppy ||
+           (floppy && vm_config_add_disk(c, VM_BUS_FLOPPY, VM_MEDIA_FLOPPY, floppy, e));
 }
 
 static bool fill(struct vm_config *c, const struct create_args *a, int n, char **operands, err *e)
@@ -122,6 +128,7 @@ int cli_create(int argc, char **argv)
         {"--generation", NULL, &a.generation},
         {"--disk", NULL, &a.disk},
         {"--iso", NULL, &a.iso},
+        {"--floppy", NULL, &a.floppy},
         {"--kernel", NULL, &a.kernel},
         {"--initrd", NULL, &a.initrd},
         {"--append", NULL, &a.append},

@@ -144,11 +144,13 @@ GVariant *worker_disks(struct worker *w)
         g_variant_builder_open(&b, G_VARIANT_TYPE("a{sv}"));
         g_variant_builder_add(&b, "{sv}", "id", g_variant_new_string(list[i].id));
         g_variant_builder_add(&b, "{sv}", "kind",
-                              g_variant_new_string(list[i].dvd ? "dvd" : "disk"));
+                              g_variant_new_string(list[i].floppy ? "floppy"
+                                                   : list[i].dvd  ? "dvd"
+                                                                  : "disk"));
         g_variant_builder_add(&b, "{sv}", "controller", g_variant_new_uint32(0));
         g_variant_builder_add(&b, "{sv}", "lun", g_variant_new_uint32(list[i].lun));
         g_variant_builder_add(&b, "{sv}", "requests", g_variant_new_uint64(list[i].requests));
-        if (!strncmp(list[i].id, "ide", 3)) {
+        if (list[i].floppy || !strncmp(list[i].id, "ide", 3)) {
             g_variant_builder_add(&b, "{sv}", "emulated-commands",
                                   g_variant_new_uint64(list[i].emulated_commands));
             g_variant_builder_add(&b, "{sv}", "emulated-read",

@@ -212,7 +212,22 @@ static void interrupt_routing(struct aml *a)
     aml_end(a);
 }
 
-static void isa_bridge(struct aml *a)
+static void floppy(struct aml *a)
+{
+    aml_device(a, "FDC0");
+    aml_name(a, "_HID");
+    aml_eisa_id(a, "PNP0700");
+    aml_name(a, "_CRS");
+    aml_resources(a);
+    aml_io(a, LAYOUT_PORT_FLOPPY, 6);
+    aml_io(a, LAYOUT_PORT_FLOPPY + 7, 1);
+    aml_irq(a, LAYOUT_IRQ_FLOPPY);
+    aml_dma(a, 2);
+    aml_end(a);
+    aml_end(a);
+}
+
+static void isa_bridge(struct aml *a, bool has_floppy)
 {
     aml_device(a, "ISA");
     aml_name(a, "_ADR");
@@ -226,10 +241,12 @@ static void isa_bridge(struct aml *a)
     aml_irq(a, LAYOUT_IRQ_MOUSE);
     aml_end(a);
     aml_end(a);
+    if (has_floppy)
+        floppy(a);
     aml_end(a);
 }
 
-static void pci(struct aml *a)
+static void pci(struct aml *a, bool has_floppy)
 {
     aml_device(a, "PCI0");
     aml_name(a, "_HID");
@@ -249,7 +266,7 @@ static void pci(struct aml *a)
                       (uint32_t)(LAYOUT_MMIO_LOW_BASE + LAYOUT_PCI_MMIO_SIZE - 1));
     aml_end(a);
     interrupt_routing(a);
-    isa_bridge(a);
+    isa_bridge(a, has_floppy);
     aml_end(a);
 }
 
@@ -259,7 +276,7 @@ static void system_bus(struct aml *a, const struct acpi_params *p)
     processors(a, p->vps);
     ioapic(a);
     if (p->pci)
-        pci(a);
+        pci(a, p->floppy);
     if (p->vmbus)
         vmbus(a);
     if (p->serials > 0)

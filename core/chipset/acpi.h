@@ -19,6 +19,7 @@ struct acpi_params {
     unsigned serials; /* COM ports, 0 to 2 */
     bool vmbus;
     bool s4;
+    bool floppy;         /* with pci: a floppy controller */
     bool pci;            /* generation 1: PCI bus, ISA bridge, keyboard controller, VGA */
     uint64_t base;       /* where the tables go; 0: LAYOUT_ACPI_BASE */
     uint64_t generation; /* the generation counter's page; 0: LAYOUT_GENERATION */

@@ -31,6 +31,7 @@ enum {
 enum { LENGTH_BYTES = 3, LENGTH_MAX = 0xfffff };
 enum {
     TAG_IRQ = 0x22,
+    TAG_DMA = 0x2a,
     TAG_IO = 0x47,
     TAG_END = 0x79,
     TAG_MEMORY32 = 0x86,
@@ -295,6 +296,14 @@ void aml_irq(struct aml *a, unsigned irq)
 {
     byte(a, TAG_IRQ);
     word(a, (uint16_t)(1u << irq));
+}
+
+/* Compatibility timing, 8-bit transfers. */
+void aml_dma(struct aml *a, unsigned channel)
+{
+    byte(a, TAG_DMA);
+    byte(a, (uint8_t)(1u << channel));
+    byte(a, 0);
 }
 
 void aml_memory32(struct aml *a, uint32_t base, uint32_t len)

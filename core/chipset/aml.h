@@ -58,6 +58,7 @@ void aml_or_into(struct aml *a, const char *path, uint8_t v);
 /* Resource descriptors. */
 void aml_io(struct aml *a, uint16_t base, uint8_t len);
 void aml_irq(struct aml *a, unsigned irq);
+void aml_dma(struct aml *a, unsigned channel);
 void aml_memory32(struct aml *a, uint32_t base, uint32_t len);
 /* What a PCI host bridge produces: bus numbers, ports and 32-bit memory, ends inclusive. */
 void aml_bus_numbers(struct aml *a, uint16_t first, uint16_t last);

@@ -60,6 +60,7 @@ enum layout_port {
     LAYOUT_PORT_RTC = 0x70,
     LAYOUT_PORT_PIC_SLAVE = 0xa0,
     LAYOUT_PORT_DEBUG_EXIT = 0xf4,
+    LAYOUT_PORT_FLOPPY = 0x3f0,
     LAYOUT_PORT_COM1 = 0x3f8,
     LAYOUT_PORT_COM2 = 0x2f8,
     LAYOUT_PORT_PM = 0x400,
@@ -78,6 +79,7 @@ enum layout_irq {
     LAYOUT_IRQ_KEYBOARD = 1,
     LAYOUT_IRQ_COM2 = 3,
     LAYOUT_IRQ_COM1 = 4,
+    LAYOUT_IRQ_FLOPPY = 6,
     LAYOUT_IRQ_RTC = 8,
     LAYOUT_IRQ_SCI = 9, /* level */
     LAYOUT_IRQ_PCI_AB = 10,

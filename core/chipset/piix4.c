@@ -20,8 +20,7 @@ enum {
 enum { PAM = 0x59, PAM_END = 0x60, SMRAM = 0x72 };
 enum { PIRQ_ROUTE = 0x60, ROUTE_OFF = 0x80, PM_BASE = 0x40, PM_MISC = 0x80, DEVACTB = 0x58 };
 enum { PORT92 = 0x92, PORT92_RESET = 1, PORT92_A20 = 2, RESET_CPU = 4 };
-enum { PORT_DMA_PAGES = 0x80, DMA_PAGES = 16, LOG_LINE = 200, DEBUG_READY = 0xe9 };
-enum { RANGES = 3 };
+enum { LOG_LINE = 200, DEBUG_READY = 0xe9, RANGES = 2 };
 
 struct piix4 {
     struct piix4_params p;
@@ -36,7 +35,6 @@ struct piix4 {
 
     pthread_mutex_t lock; /* all below */
     uint8_t port92;
-    uint8_t pages[DMA_PAGES];
     char line[LOG_LINE];
     unsigned len;
 };
@@ -80,23 +78,6 @@ static void on_reset_control(void *ctx, uint8_t value)
 
 /* ---- ports ---- */
 
-static uint64_t read_pages(void *ctx, uint64_t offset, unsigned size)
-{
-    struct piix4 *p = ctx;
-    pthread_mutex_lock(&p->lock);
-    uint8_t v = p->pages[offset];
-    pthread_mutex_unlock(&p->lock);
-    return size == 1 ? v : UINT64_MAX;
-}
-
-static void write_pages(void *ctx, uint64_t offset, unsigned size, uint64_t value)
-{
-    struct piix4 *p = ctx;
-    pthread_mutex_lock(&p->lock);
-    p->pages[offset] = (uint8_t)value;
-    pthread_mutex_unlock(&p->lock);
-}
-
 static uint64_t read_port92(void *ctx, uint64_t offset, unsigned size)
 {
     struct piix4 *p = ctx;
@@ -137,8 +118,6 @@ static void write_debug(void *ctx, uint64_t offset, unsigned size, uint64_t valu
     pthread_mutex_unlock(&p->lock);
 }
 
-static const struct hv_io_ops pages_ops = {
-    .name = "DMA page registers", .read = read_pages, .write = write_pages};
 static const struct hv_io_ops port92_ops = {
     .name = "system control port A", .read = read_port92, .write = write_port92};
 static const struct hv_io_ops debug_ops = {
@@ -219,7 +198,6 @@ static void reset(void *self)
     p->pirqs = 0;
     route(p);
     p->port92 = PORT92_A20;
-    memset(p->pages, 0, sizeof p->pages);
     p->len = 0;
 }
 
@@ -228,7 +206,7 @@ static const struct state_field fields[] = {
     STATE_SUB(2, struct piix4, isa, &pci_function_table, 1),
     STATE_SUB(3, struct piix4, pm, &pci_function_table, 1),
     STATE_FIELD_MAX(4, STATE_U8, struct piix4, port92, PORT92_A20),
-    STATE_FIELD(5, STATE_BYTES, struct piix4, pages),
+    /* 5 was the DMA page registers, now core/chipset/dma's */
 };
 static const struct state_table table = {.name = "PCI board",
                                          .section = STATE_ID('P', 'I', 'I', 'X'),
@@ -283,9 +261,8 @@ static bool build(struct piix4 *p, err *e)
     make_isa(p);
     make_pm(p);
     return pci_add(p->bus, &p->host, e) && pci_add(p->bus, &p->isa, e) &&
-           pci_add(p->bus, &p->pm, e) && claim(p, 0, PORT_DMA_PAGES, DMA_PAGES, &pages_ops, e) &&
-           claim(p, 1, PORT92, 1, &port92_ops, e) &&
-           claim(p, 2, LAYOUT_PORT_DEBUG, 1, &debug_ops, e);
+           pci_add(p->bus, &p->pm, e) && claim(p, 0, PORT92, 1, &port92_ops, e) &&
+           claim(p, 1, LAYOUT_PORT_DEBUG, 1, &debug_ops, e);
 }
 
 struct piix4 *piix4_new(const struct piix4_params *params, err *e)

@@ -2,9 +2,8 @@
 /*
  * The board around the PCI bus: the 82441FX host bridge, the 82371AB (PIIX4) ISA bridge with the
  * routing of PCI interrupts and the reset ports, its power management function (whose ports are
- * core/chipset/pm's), the DMA page registers' and POST ports' storage, and the port of SeaBIOS's
- * log. Shadow RAM below 1 MiB is always there and writable: PAM registers are kept, not enforced.
- * Source: Intel 82441FX and 82371AB data sheets.
+ * core/chipset/pm's), and the port of SeaBIOS's log. Shadow RAM below 1 MiB is always there and
+ * writable: PAM registers are kept, not enforced. Source: Intel 82441FX and 82371AB data sheets.
  */
 #ifndef VIREO_CHIPSET_PIIX4_H
 #define VIREO_CHIPSET_PIIX4_H

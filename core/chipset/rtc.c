@@ -338,6 +338,14 @@ void rtc_set_cmos(struct rtc *r, uint8_t index, uint8_t value)
         r->cmos[index] = value;
 }
 
+uint8_t rtc_cmos(struct rtc *r, uint8_t index)
+{
+    pthread_mutex_lock(&r->lock);
+    uint8_t v = r->cmos[index % CMOS];
+    pthread_mutex_unlock(&r->lock);
+    return v;
+}
+
 /* ---- life ---- */
 
 static void set_power_on(struct rtc *r)

@@ -27,5 +27,9 @@ struct rtc *rtc_new(const struct rtc_params *p, err *e);
 struct device rtc_device(struct rtc *r);
 /* Sets a byte of CMOS memory (index 0x0e to 0x7f, not the century). Before start. */
 void rtc_set_cmos(struct rtc *r, uint8_t index, uint8_t value);
+/* A byte of CMOS memory; any thread. */
+uint8_t rtc_cmos(struct rtc *r, uint8_t index);
+/* What a BIOS is to do after the processor's reset: see machine.c. */
+#define RTC_SHUTDOWN 0x0f
 
 #endif

@@ -362,6 +362,21 @@ void hv_partition_reset(struct hv_partition *p)
     pthread_mutex_unlock(&p->run_lock);
 }
 
+bool hv_partition_init(struct hv_partition *p, err *e)
+{
+    struct hv_vp_state *s = malloc(sizeof *s);
+    bool ok = s ? hv_partition_get_vp(p, 0, s, e) : err_set(e, ERR_NO_MEMORY, "Not enough memory");
+    if (ok)
+        hv_vp_state_init(s);
+    ok = ok && hv_partition_set_vp(p, 0, s, e);
+    free(s);
+    pthread_mutex_lock(&p->run_lock);
+    p->ended = false;
+    p->vp[0].stopped = false;
+    pthread_mutex_unlock(&p->run_lock);
+    return ok;
+}
+
 bool hv_partition_get_vp(struct hv_partition *p, unsigned vp, struct hv_vp_state *s, err *e)
 {
     if (vp >= p->params.vp_count)

@@ -112,6 +112,9 @@ void hv_partition_pass_time(struct hv_partition *p, uint64_t ns);
 void hv_partition_pause(struct hv_partition *p);
 /* Paused: every VP, SynIC, MSR and queue to power-on; memory contents are the caller's business. */
 void hv_partition_reset(struct hv_partition *p);
+/* Paused: the INIT line of the boot processor (hv_vp_state_init); a guest that ended itself goes
+ * on. */
+bool hv_partition_init(struct hv_partition *p, err *e);
 bool hv_partition_get_vp(struct hv_partition *p, unsigned vp, struct hv_vp_state *s, err *e);
 bool hv_partition_set_vp(struct hv_partition *p, unsigned vp, const struct hv_vp_state *s, err *e);
 void hv_partition_stats(struct hv_partition *p, unsigned vp, struct hv_vp_stats *out);

@@ -59,3 +59,25 @@ void hv_vp_state_reset(struct hv_vp_state *s, unsigned vp_index)
     reset_lapic(s->lapic, vp_index);
     reset_fpu(s->xsave);
 }
+
+void hv_vp_state_init(struct hv_vp_state *s)
+{
+    enum { CACHES = 0x60000000 };
+    struct hv_vp_state now = *s;
+    hv_vp_state_reset(s, 0);
+    s->cr0 = 0x10 | (now.cr0 & CACHES);
+    s->xcr0 = now.xcr0;
+    s->pat = now.pat;
+    s->apic_base = now.apic_base;
+    s->tsc_aux = now.tsc_aux;
+    s->misc_enable = now.misc_enable;
+    s->tsc = now.tsc;
+    s->tsc_adjust = now.tsc_adjust;
+    s->mtrr_def_type = now.mtrr_def_type;
+    memcpy(s->mtrr_fixed, now.mtrr_fixed, sizeof s->mtrr_fixed);
+    memcpy(s->mtrr_base, now.mtrr_base, sizeof s->mtrr_base);
+    memcpy(s->mtrr_mask, now.mtrr_mask, sizeof s->mtrr_mask);
+    s->synthetic = now.synthetic;
+    memcpy(s->lapic, now.lapic, sizeof s->lapic);
+    memcpy(s->xsave, now.xsave, sizeof s->xsave);
+}

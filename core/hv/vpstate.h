@@ -101,5 +101,8 @@ struct hv_vp_state {
 /* Power-on (RESET) values of the architecture for this VP: real mode at F000:FFF0, APIC base with
  * BSP bit and x2APIC off; VP 0 runs, the others wait for SIPI. */
 void hv_vp_state_reset(struct hv_vp_state *s, unsigned vp_index);
+/* What the INIT line does to a boot processor: as a reset, but that caches, FPU, APIC, memory
+ * types, time and the synthetic registers stay (SDM vol. 3, 10.1.1). */
+void hv_vp_state_init(struct hv_vp_state *s);
 
 #endif

@@ -132,6 +132,7 @@ static bool add_rtc(struct machine *m, err *e)
     const struct rtc_params p = {
         .env = &m->env, .irq = machine_line(m, LAYOUT_IRQ_RTC), .offset_s = m->p.rtc_offset_s};
     struct rtc *r = rtc_new(&p, e);
+    m->rtc = r;
     if (!r)
         return false;
     /* Memory sizes where a PC's BIOS leaves them: up to 64 MiB in KiB, then in 64 KiB up to 4 GiB.
@@ -150,6 +151,12 @@ static bool add_rtc(struct machine *m, err *e)
     for (size_t i = 0; i < ARRAY_LEN(bytes); i++)
         rtc_set_cmos(r, bytes[i][0], bytes[i][1]);
     return machine_add_device(m, rtc_device(r), e);
+}
+
+void machine_set_floppy(struct machine *m, uint8_t cmos)
+{
+    rtc_set_cmos(m->rtc, 0x10, cmos);
+    rtc_set_cmos(m->rtc, 0x14, 0x01); /* equipment */
 }
 
 static bool add_pc(struct machine *m, err *e)
@@ -196,6 +203,7 @@ bool machine_acpi(struct machine *m, struct acpi_tables *out, err *e)
                             .base = LAYOUT_ACPI_BASE};
     if (m->p.kind == MACHINE_GEN1) {
         p.pci = true;
+        p.floppy = m->p.floppy;
         p.base = machine_tables(m);
         p.generation = p.base + LAYOUT_TABLES_SIZE - HV_PAGE_SIZE;
         p.pm_port = LAYOUT_PORT_PM_PIIX4;

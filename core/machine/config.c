@@ -25,8 +25,8 @@ static const char *const cpu_names[] = {"baseline", "host", NULL};
 static const char *const vendor_names[] = {"intel", "amd", NULL};
 static const char *const accel_names[] = {"auto", "kvm", "soft", NULL};
 static const char *const boot_names[] = {"firmware", "linux", NULL};
-static const char *const bus_names[] = {"scsi", "ide", NULL};
-static const char *const media_names[] = {"disk", "dvd", NULL};
+static const char *const bus_names[] = {"scsi", "ide", "floppy", NULL};
+static const char *const media_names[] = {"disk", "dvd", "floppy", NULL};
 static const char *const switch_names[] = {"none", "nat", "private", "device", NULL};
 static const char *const port_names[] = {"none", "file", "pty", "socket", NULL};
 static const char *const checkpoint_names[] = {"off", "standard", "production", NULL};
@@ -84,7 +84,7 @@ static const struct field fields[] = {
     TEXT("boot", "initrd", initrd, PATH_LEN, 0, "initial RAM disk"),
     TEXT("boot", "cmdline", cmdline, CMDLINE_LEN, 0, "kernel command line"),
     TEXT("boot", "order", boot_order, 64, 0,
-         "generation 1: what is tried in turn, of: disk dvd network"),
+         "generation 1: what is tried in turn, of: disk dvd network floppy"),
     FLAG("boot", "num-lock", num_lock, 0, 0, "Num Lock on at start"),
 
     NUM("video", "memory", video_memory, 4, 128, 8, 0, "video memory, MiB"),
@@ -136,7 +136,8 @@ static const struct field fields[] = {
 static const struct field disk_fields[] = {
     PICK("disk", "bus", bus, bus_names, VM_BUS_SCSI, ALWAYS, "controller"),
     NUM("disk", "slot", slot, 0, 63, 0, ALWAYS, "place on the controller"),
-    PICK("disk", "media", media, media_names, VM_MEDIA_DISK, ALWAYS, "disk or DVD drive"),
+    PICK("disk", "media", media, media_names, VM_MEDIA_DISK, ALWAYS,
+         "disk, DVD drive or floppy drive"),
     TEXT("disk", "path", path, PATH_LEN, ALWAYS | LIVE, "image file"),
     FLAG("disk", "read-only", read_only, 0, 0, "never written"),
     NUM("disk", "iops", iops, 0, 1000000, 0, LIVE, "limit of operations a second, 0: none"),
@@ -557,12 +558,19 @@ char *vm_config_format(const struct vm_config *c, err *e)
 
 static bool check_disks(const struct vm_config *c, err *e)
 {
-    bool taken[2][64] = {{false}};
+    bool taken[3][64] = {{false}};
     for (uint32_t i = 0; i < c->n_disks; i++) {
         const struct vm_disk *d = &c->disks[i];
         if (d->bus == VM_BUS_IDE && (c->generation == 2 || d->slot > 3))
             return err_set(e, ERR_INVALID,
                            "disk%" PRIu32 ": generation 2 has no IDE, generation 1 four places", i);
+        if ((d->bus == VM_BUS_FLOPPY) != (d->media == VM_MEDIA_FLOPPY))
+            return err_set(e, ERR_INVALID,
+                           "disk%" PRIu32 ": bus and media are floppy both or neither", i);
+        if (d->bus == VM_BUS_FLOPPY && (c->generation == 2 || d->slot))
+            return err_set(e, ERR_INVALID,
+                           "disk%" PRIu32 ": generation 2 has no floppy drive, generation 1 one",
+                           i);
         if (taken[d->bus][d->slot])
             return err_set(e, ERR_INVALID, "disk%" PRIu32 ": its place is taken by another disk",
                            i);
@@ -596,15 +604,16 @@ static bool check_adapters(const struct vm_config *c, err *e)
 
 static bool check_boot_order(const struct vm_config *c, err *e)
 {
-    static const char *const words[] = {"disk", "dvd", "network"};
+    static const char *const words[] = {"disk", "dvd", "network", "floppy"};
     const char *p = c->boot_order ? c->boot_order : "";
     for (p += strspn(p, " "); *p; p += strspn(p, " ")) {
         size_t n = strcspn(p, " "), i = 0;
         while (i < COUNT(words) && (strlen(words[i]) != n || strncmp(p, words[i], n) != 0))
             i++;
         if (i == COUNT(words))
-            return err_set(e, ERR_INVALID, "boot.order: \"%.*s\" is none of disk, dvd and network",
-                           (int)n, p);
+            return err_set(e, ERR_INVALID,
+                           "boot.order: \"%.*s\" is none of disk, dvd, network and floppy", (int)n,
+                           p);
         p += n;
     }
     return true;
@@ -764,7 +773,7 @@ struct vm_disk *vm_config_add_disk(struct vm_config *c, enum vm_bus bus, enum vm
     for (uint32_t i = 0; i < c->n_disks; i++)
         if (c->disks[i].bus == bus)
             taken[c->disks[i].slot] = true;
-    uint32_t places = bus == VM_BUS_IDE ? 4 : 64, slot = 0;
+    uint32_t places = bus == VM_BUS_IDE ? 4 : bus == VM_BUS_FLOPPY ? 1 : 64, slot = 0;
     while (slot < places && taken[slot])
         slot++;
     if (slot == places || c->n_disks == VM_MAX_DISKS) {

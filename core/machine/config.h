@@ -34,8 +34,8 @@ enum vm_cpu { VM_CPU_BASELINE, VM_CPU_HOST };
 enum vm_vendor { VM_VENDOR_INTEL, VM_VENDOR_AMD };
 enum vm_accel { VM_ACCEL_AUTO, VM_ACCEL_KVM, VM_ACCEL_SOFT };
 enum vm_boot { VM_BOOT_FIRMWARE, VM_BOOT_LINUX };
-enum vm_bus { VM_BUS_SCSI, VM_BUS_IDE };
-enum vm_media { VM_MEDIA_DISK, VM_MEDIA_DVD };
+enum vm_bus { VM_BUS_SCSI, VM_BUS_IDE, VM_BUS_FLOPPY };
+enum vm_media { VM_MEDIA_DISK, VM_MEDIA_DVD, VM_MEDIA_FLOPPY };
 enum vm_switch { VM_SWITCH_NONE, VM_SWITCH_NAT, VM_SWITCH_PRIVATE, VM_SWITCH_DEVICE };
 enum vm_port { VM_PORT_NONE, VM_PORT_FILE, VM_PORT_PTY, VM_PORT_SOCKET };
 enum vm_checkpoints { VM_CHECKPOINTS_OFF, VM_CHECKPOINTS_STANDARD, VM_CHECKPOINTS_PRODUCTION };
@@ -48,7 +48,7 @@ struct vm_mac {
 
 struct vm_disk {
     uint32_t bus;   /* enum vm_bus */
-    uint32_t slot;  /* SCSI LUN, or IDE 0..3 (controller * 2 + unit) */
+    uint32_t slot;  /* SCSI LUN, or IDE 0..3 (controller * 2 + unit), or floppy 0 */
     uint32_t media; /* enum vm_media */
     char *path;     /* absolute, or relative to the VM's folder; NULL: an empty drive */
     bool read_only;
@@ -93,7 +93,7 @@ struct vm_config {
 
     uint32_t boot; /* enum vm_boot */
     char *kernel, *initrd, *cmdline;
-    char *boot_order; /* of a BIOS: "disk dvd network"; NULL: disk, DVD, network */
+    char *boot_order; /* of a BIOS: "disk dvd network floppy"; NULL: disk, DVD, floppy, network */
     bool num_lock;
 
     uint32_t video_memory;  /* MiB */

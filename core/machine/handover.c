@@ -106,11 +106,23 @@ static bool give_chain(const struct to *t, const char *name, bool read_only, err
     return d != NULL;
 }
 
-bool handover_disk(const char *name, const char *folder, bool read_only, bool dvd, handover_fn *fn,
-                   void *ctx, err *e)
+/* A floppy that may not be written is write-protected. */
+static bool give_floppy(const struct to *t, const char *name, bool read_only, err *e)
+{
+    AUTO(str) path = full_path(t, name, e);
+    bool writes = path && !read_only && access(path, W_OK) == 0;
+    return path && give_file(t, name, writes ? O_RDWR : O_RDONLY, e);
+}
+
+bool handover_disk(const char *name, const char *folder, bool read_only, enum vm_media media,
+                   handover_fn *fn, void *ctx, err *e)
 {
     struct to t = {folder, fn, ctx};
-    return dvd ? give_file(&t, name, O_RDONLY, e) : give_chain(&t, name, read_only, e);
+    switch (media) {
+    case VM_MEDIA_DVD: return give_file(&t, name, O_RDONLY, e);
+    case VM_MEDIA_FLOPPY: return give_floppy(&t, name, read_only, e);
+    default: return give_chain(&t, name, read_only, e);
+    }
 }
 
 /* ---- network devices ---- */
@@ -251,7 +263,7 @@ bool handover_all(const struct vm_config *c, const char *folder, handover_fn *fn
     for (uint32_t i = 0; i < c->n_disks; i++) {
         const struct vm_disk *d = &c->disks[i];
         if (d->path &&
-            !handover_disk(d->path, folder, d->read_only, d->media == VM_MEDIA_DVD, fn, ctx, e))
+            !handover_disk(d->path, folder, d->read_only, (enum vm_media)d->media, fn, ctx, e))
             return false;
     }
     for (unsigned i = 0; i < VM_MAX_PORTS; i++)

@@ -16,9 +16,9 @@ typedef bool handover_fn(void *ctx, const char *name, int fd, err *e);
  * ports ("port0"). `folder`: what relative names are relative to; NULL: the current one. */
 bool handover_all(const struct vm_config *c, const char *folder, handover_fn *fn, void *ctx,
                   err *e);
-/* One disk with its parents (dvd: an image without). */
-bool handover_disk(const char *name, const char *folder, bool read_only, bool dvd, handover_fn *fn,
-                   void *ctx, err *e);
+/* One disk with its parents; a DVD's or a floppy's image has none. */
+bool handover_disk(const char *name, const char *folder, bool read_only, enum vm_media media,
+                   handover_fn *fn, void *ctx, err *e);
 /* `where` of an adapter: a TAP or macvtap device for "tap:DEV", nothing for other switches. */
 bool handover_switch(const char *where, handover_fn *fn, void *ctx, err *e);
 

@@ -12,6 +12,7 @@
 #include "core/chipset/layout.h"
 #include "core/chipset/pic.h"
 #include "core/chipset/pm.h"
+#include "core/chipset/rtc.h"
 #include "core/chipset/uart.h"
 #include "core/machine/machine.h"
 
@@ -45,6 +46,7 @@ struct machine {
     struct ioapic *ioapic;
     struct pic *pic; /* NULL on GEN2 */
     struct fwcfg *fwcfg;
+    struct rtc *rtc;
     uint8_t *bios; /* GEN1 */
     struct pm *pm;
     struct machine_wire wire[MACHINE_LINES];

@@ -148,6 +148,26 @@ static void fail(struct machine *m, const err *e)
     memcpy(m->report.text, e->text, sizeof e->text);
 }
 
+/* A guest that resets the processor may have left in CMOS how the BIOS is to go on: old systems
+ * come back from protected mode so. Then that alone is reset, and all else stays as it is. */
+static bool is_processor_reset(struct machine *m)
+{
+    if (m->p.kind != MACHINE_GEN1 ||
+        (m->report.end != MACHINE_RESET && m->report.end != MACHINE_TRIPLE_FAULT))
+        return false;
+    enum { EOI_JUMP = 5, BLOCK_MOVE = 9, JUMP = 0x0a, RETURN = 0x0b, FAR_RETURN = 0x0c };
+    uint8_t how = rtc_cmos(m->rtc, RTC_SHUTDOWN);
+    return how == EOI_JUMP || (how >= BLOCK_MOVE && how <= FAR_RETURN);
+}
+
+static bool reset_processor(struct machine *m, err *e)
+{
+    pthread_mutex_lock(&m->lock);
+    m->asked = false;
+    pthread_mutex_unlock(&m->lock);
+    return hv_partition_init(m->partition, e);
+}
+
 /* I/O thread: what was asked for by machine_ask_end. */
 static void on_asked(void *ctx)
 {
@@ -158,7 +178,14 @@ static void on_asked(void *ctx)
     bool paused = m->state == MACHINE_PAUSED;
     if (!paused)
         halt(m);
-    if (m->report.end == MACHINE_RESET && !m->p.stop_on_reset) {
+    if (is_processor_reset(m)) {
+        if (reset_processor(m, &e)) {
+            if (!paused)
+                go(m);
+            return;
+        }
+        fail(m, &e);
+    } else if (m->report.end == MACHINE_RESET && !m->p.stop_on_reset) {
         m->resets++;
         if (boot(m, &e)) {
             if (!paused)

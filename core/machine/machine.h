@@ -69,6 +69,7 @@ struct machine_params {
     unsigned serials; /* COM ports, at most MACHINE_SERIALS */
     bool vmbus;       /* the DSDT offers the bus */
     bool s4;
+    bool floppy;       /* GEN1: the tables name a floppy controller */
     bool debug_exit;   /* port 0xf4 ends the machine */
     bool test_devices; /* those of kvm-unit-tests; they take the place of the bus */
     bool stop_on_reset, stop_on_crash;
@@ -127,6 +128,8 @@ void machine_stats(struct machine *m, struct machine_stats *out);
 bool machine_add_device(struct machine *m, struct device d, err *e);
 /* An ISA interrupt line, 0 to 15. */
 struct chip_line machine_line(struct machine *m, unsigned irq);
+/* What CMOS says of the floppy drives. Before start. */
+void machine_set_floppy(struct machine *m, uint8_t cmos);
 /* NULL on GEN2. */
 struct fwcfg *machine_fwcfg(struct machine *m);
 /* Asks for a reset as the guest's own; any thread. */

@@ -13,7 +13,7 @@
 enum { VM_PROVIDERS = 40, VM_NETS = VM_MAX_ADAPTERS };
 
 struct vm_lun {
-    bool used, dvd, read_only;
+    bool used, dvd, floppy, read_only;
     struct disk *disk; /* NULL: an empty drive */
     char *path;
     struct scsi_lun *unit; /* storvsp's */
@@ -57,10 +57,11 @@ struct vm {
 
     struct vga *vga; /* generation 1 with a BIOS, else NULL, as the next */
     struct ide *ide;
+    struct floppy *floppy; /* NULL: no drive */
     struct pci *pci;
     unsigned nlegacy; /* emulated adapters */
 
-    /* SCSI units, then IDE places: the same disks on VMBus and on the emulated controller. */
+    /* SCSI units, IDE places (the same disks on VMBus and on the emulated controller), floppy. */
     struct vm_lun luns[VM_PLACES];
     struct vm_net nets[VM_NETS];
 };
@@ -95,6 +96,7 @@ struct vm_firmware {
 };
 /* Whether the configuration is one of a PC with a BIOS. */
 bool vm_is_pc(const struct vm_config *c);
+bool vm_has_floppy(const struct vm_config *c);
 bool vm_read_bios(struct vm *v, struct vm_firmware *out, err *e);
 /* What is on the PCI bus and the ISA bus; the console is there. */
 bool vm_pc_make(struct vm *v, const struct vm_config *c, err *e);

@@ -264,6 +264,7 @@ static bool make_pc(struct vm *v, const struct vm_config *c, const struct vm_ext
         return false;
     common_params(v, c, x, &p);
     p.kind = MACHINE_GEN1;
+    p.floppy = vm_has_floppy(c);
     p.boot.protocol = BOOT_FIRMWARE;
     p.bios = bios.bios;
     p.bios_len = bios.len;

@@ -21,7 +21,7 @@
 #include "core/vsp/console.h"
 #include "core/vsp/integration.h"
 
-enum { VM_ID_LEN = 24, VM_LUNS = 64, VM_IDE = 4, VM_PLACES = VM_LUNS + VM_IDE };
+enum { VM_ID_LEN = 24, VM_LUNS = 64, VM_IDE = 4, VM_FLOPPY = VM_LUNS + VM_IDE, VM_PLACES };
 
 /* What a machine of generation 1 needs beside its disks: the opener is asked for these paths. */
 #define VM_FIRMWARE_BIOS "/usr/share/seabios/bios-256k.bin"
@@ -81,18 +81,18 @@ bool vm_restore(struct vm *v, const struct state_reader *r, err *e);
 /* ---- disks ---- */
 
 struct vm_disk_info {
-    char id[VM_ID_LEN]; /* "scsi0:3", "ide1:0" */
+    char id[VM_ID_LEN]; /* "scsi0:3", "ide1:0", "floppy0" */
     unsigned lun;
-    bool dvd, read_only, medium;
+    bool dvd, floppy, read_only, medium;
     uint64_t size;
     uint64_t requests; /* of the medium, ever */
-    /* IDE: what went through the emulated controller, in commands and bytes */
+    /* IDE, floppy: what went through the emulated controller, in commands and bytes */
     uint64_t emulated_commands, emulated_read, emulated_written;
     char path[512];
 };
 struct vm_disk_request {
-    const char *path; /* NULL: an empty drive (DVD only) */
-    bool dvd, read_only;
+    const char *path; /* NULL: an empty drive (DVD and floppy) */
+    bool dvd, floppy, read_only;
     int lun; /* -1: the first that is free */
 };
 bool vm_add_disk(struct vm *v, const struct vm_disk_request *d, char id[VM_ID_LEN], err *e);

@@ -66,7 +66,7 @@ static void make_leaves(struct vm_call *c)
     struct vm_checkpointing *k = c->arg;
     for (unsigned i = 0; c->ok && i < VM_PLACES; i++) {
         struct vm_lun *l = &c->v->luns[i];
-        if (l->used && l->disk && !l->dvd && !l->read_only)
+        if (l->used && l->disk && !l->dvd && !l->floppy && !l->read_only)
             c->ok = make_leaf(k, i, l, c->e);
     }
 }

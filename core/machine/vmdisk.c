@@ -13,6 +13,7 @@
 
 #include "core/base/bytes.h"
 #include "core/base/cleanup.h"
+#include "core/chipset/floppy.h"
 #include "core/chipset/ide.h"
 #include "core/machine/vm-int.h"
 
@@ -24,6 +25,8 @@ static void lun_id(unsigned lun, char id[VM_ID_LEN])
     unsigned place = lun - VM_LUNS;
     if (lun < VM_LUNS)
         snprintf(id, VM_ID_LEN, "scsi0:%u", lun);
+    else if (lun == VM_FLOPPY)
+        snprintf(id, VM_ID_LEN, "floppy0");
     else
         snprintf(id, VM_ID_LEN, "ide%u:%u", place / 2, place % 2);
 }
@@ -50,6 +53,35 @@ static struct disk *open_disk(struct vm *v, const char *path, bool read_only, er
         .loop = machine_loop(v->machine),
     };
     return disk_open(&p, e);
+}
+
+/* An image that may not be written is a write-protected floppy. */
+static struct disk *open_floppy(struct vm *v, const char *path, bool read_only, err *e)
+{
+    struct disk_open_params p = {
+        .path = path,
+        .format = DISK_FORMAT_RAW,
+        .flags = read_only ? DISK_OPEN_READ_ONLY : 0,
+        .opener = &v->opener,
+        .loop = machine_loop(v->machine),
+    };
+    struct disk_info info;
+    struct disk *d = disk_open(&p, read_only ? e : NULL);
+    p.flags = DISK_OPEN_READ_ONLY;
+    if (!d && !read_only)
+        d = disk_open(&p, e);
+    if (!d)
+        return NULL;
+    disk_get_info(d, &info);
+    if (floppy_fits(info.size, e))
+        return d;
+    disk_close(d);
+    return NULL;
+}
+
+static struct disk *open_medium(struct vm *v, bool floppy, const char *path, bool read_only, err *e)
+{
+    return floppy ? open_floppy(v, path, read_only, e) : open_disk(v, path, read_only, e);
 }
 
 /* A disk that has no identity of its own gets one of the machine's id and its place. */
@@ -121,6 +153,14 @@ static bool attach_ide(struct vm *v, unsigned place, struct vm_lun *l, err *e)
 
 static bool attach(struct vm *v, unsigned lun, struct vm_lun *l, err *e)
 {
+    if (lun == VM_FLOPPY) {
+        struct disk_info info = {0};
+        if (l->disk)
+            disk_get_info(l->disk, &info);
+        machine_set_floppy(v->machine, floppy_cmos(info.size));
+        floppy_attach(v->floppy, l->disk);
+        return true;
+    }
     if (lun >= VM_LUNS)
         return attach_ide(v, lun - VM_LUNS, l, e);
     struct scsi_lun_params p = {.kind = l->dvd ? SCSI_DVD : SCSI_DISK,
@@ -139,12 +179,13 @@ static bool attach(struct vm *v, unsigned lun, struct vm_lun *l, err *e)
 
 static bool add_disk(struct vm *v, const struct vm_disk_request *d, unsigned lun, err *e)
 {
-    struct vm_lun l = {.used = true, .dvd = d->dvd, .read_only = d->read_only || d->dvd};
-    if (!d->path && !d->dvd)
+    struct vm_lun l = {
+        .used = true, .dvd = d->dvd, .floppy = d->floppy, .read_only = d->read_only || d->dvd};
+    if (!d->path && !d->dvd && !d->floppy)
         return err_set(e, ERR_INVALID, "a disk needs a file");
     if (d->path) {
         l.path = strdup(d->path);
-        l.disk = l.path ? open_disk(v, d->path, l.read_only, e) : NULL;
+        l.disk = l.path ? open_medium(v, l.floppy, d->path, l.read_only, e) : NULL;
         if (!l.disk) {
             free(l.path);
             return false;
@@ -158,6 +199,16 @@ static bool add_disk(struct vm *v, const struct vm_disk_request *d, unsigned lun
     return true;
 }
 
+/* Its place in the machine; -1: there is none such. */
+static int place_of(const struct vm *v, const struct vm_disk *d)
+{
+    if (d->bus == VM_BUS_FLOPPY)
+        return v->floppy && !d->slot ? VM_FLOPPY : -1;
+    if (d->bus == VM_BUS_IDE && v->ide)
+        return d->slot < VM_IDE ? (int)(VM_LUNS + d->slot) : -1;
+    return d->slot < VM_LUNS ? (int)d->slot : -1;
+}
+
 bool vm_disks_make(struct vm *v, const struct vm_config *c, err *e)
 {
     struct storvsp_params p = {
@@ -167,12 +218,14 @@ bool vm_disks_make(struct vm *v, const struct vm_config *c, err *e)
         return false;
     for (uint32_t i = 0; i < c->n_disks; i++) {
         const struct vm_disk *d = &c->disks[i];
-        struct vm_disk_request r = {
-            .path = d->path, .dvd = d->media == VM_MEDIA_DVD, .read_only = d->read_only};
-        unsigned lun = d->bus == VM_BUS_IDE && v->ide ? VM_LUNS + d->slot : d->slot;
-        if (d->slot >= (lun == d->slot ? VM_LUNS : VM_IDE) || v->luns[lun].used)
+        struct vm_disk_request r = {.path = d->path,
+                                    .dvd = d->media == VM_MEDIA_DVD,
+                                    .floppy = d->bus == VM_BUS_FLOPPY,
+                                    .read_only = d->read_only};
+        int place = place_of(v, d);
+        if (place < 0 || v->luns[place].used)
             return err_set(e, ERR_INVALID, "disk %u has a place that is not there or taken", i);
-        if (!add_disk(v, &r, lun, e))
+        if (!add_disk(v, &r, (unsigned)place, e))
             return false;
     }
     return true;
@@ -292,8 +345,10 @@ static void do_remove(struct vm_call *c)
         return;
     }
     if (lun >= VM_LUNS) {
-        c->ok = err_set(c->e, ERR_STATE,
-                        "IDE disks and drives can be removed only while the machine is off");
+        c->ok =
+            err_set(c->e, ERR_STATE,
+                    "IDE disks, drives and the floppy drive can be removed only while the machine "
+                    "is off");
         return;
     }
     l->lun = (unsigned)lun;
@@ -332,32 +387,39 @@ static void medium_changed(void *ctx)
     soon(ctx, change_medium);
 }
 
+static bool swap_medium(struct vm *v, struct leaving *l, err *e)
+{
+    if (l->lun == VM_FLOPPY)
+        return floppy_set_medium(v->floppy, l->fresh, medium_changed, l, e);
+    if (l->lun >= VM_LUNS)
+        return ide_set_medium(v->ide, l->lun - VM_LUNS, l->fresh, medium_changed, l, e);
+    return storvsp_set_medium(v->scsi, l->lun, l->fresh, medium_changed, l, e);
+}
+
 static void do_medium(struct vm_call *c)
 {
     struct leaving *l = c->arg;
     int n = find_lun(c->v, l->id, true);
-    if (n < 0 || !c->v->luns[n].dvd) {
-        c->ok = err_set(c->e, ERR_NOT_FOUND, "there is no DVD drive \"%s\"", l->id);
+    if (n < 0 || !(c->v->luns[n].dvd || c->v->luns[n].floppy)) {
+        c->ok = err_set(c->e, ERR_NOT_FOUND, "there is no drive \"%s\"", l->id);
         return;
     }
     struct vm_lun *lun = &c->v->luns[n];
     l->lun = (unsigned)n;
     l->old = lun->disk;
-    if (l->ask && scsi_medium_locked(lun->unit)) {
+    if (l->ask && lun->unit && scsi_medium_locked(lun->unit)) {
         scsi_request_eject(lun->unit);
         c->ok = err_set(c->e, ERR_BUSY,
                         "the guest uses the medium; it was asked to let it go, eject it again "
                         "then");
         return;
     }
-    if (l->path && !(l->fresh = open_disk(c->v, l->path, true, c->e))) {
+    if (l->path && !(l->fresh = open_medium(c->v, lun->floppy, l->path, lun->read_only, c->e))) {
         c->ok = false;
         return;
     }
     lun->leaving = true;
-    c->ok = n >= VM_LUNS
-                ? ide_set_medium(c->v->ide, l->lun - VM_LUNS, l->fresh, medium_changed, l, c->e)
-                : storvsp_set_medium(c->v->scsi, l->lun, l->fresh, medium_changed, l, c->e);
+    c->ok = swap_medium(c->v, l, c->e);
     if (!c->ok) {
         lun->leaving = false;
         if (l->fresh)
@@ -402,7 +464,7 @@ static void do_resize(struct vm_call *c)
 {
     struct sizing *s = c->arg;
     int n = find_lun(c->v, s->end.id, false);
-    if (n < 0 || c->v->luns[n].dvd) {
+    if (n < 0 || c->v->luns[n].dvd || c->v->luns[n].floppy) {
         c->ok = err_set(c->e, ERR_NOT_FOUND, "there is no disk \"%s\"", s->end.id);
         return;
     }
@@ -447,13 +509,20 @@ static void do_list(struct vm_call *c)
             continue;
         if (u->disk)
             disk_get_info(u->disk, &info);
-        *o = (struct vm_disk_info){.lun = i < VM_LUNS ? i : i - VM_LUNS,
+        *o = (struct vm_disk_info){.lun = i < VM_LUNS ? i : (i - VM_LUNS) % VM_IDE,
                                    .dvd = u->dvd,
+                                   .floppy = u->floppy,
                                    .read_only = u->read_only,
                                    .medium = u->disk != NULL,
                                    .size = info.size,
                                    .requests = info.requests};
-        if (i >= VM_LUNS) {
+        if (u->floppy) {
+            struct floppy_counters n;
+            floppy_counters(c->v->floppy, &n);
+            o->emulated_commands = n.commands;
+            o->emulated_read = n.read_bytes;
+            o->emulated_written = n.written_bytes;
+        } else if (i >= VM_LUNS) {
             struct ide_counters n;
             ide_counters(c->v->ide, i - VM_LUNS, &n);
             o->emulated_commands = n.commands;

@@ -11,7 +11,14 @@
 
 static enum vm_bus bus_of(const struct vm_disk_info *d)
 {
+    if (d->floppy)
+        return VM_BUS_FLOPPY;
     return strncmp(d->id, "ide", 3) == 0 ? VM_BUS_IDE : VM_BUS_SCSI;
+}
+
+static enum vm_media media_of(const struct vm_disk_info *d)
+{
+    return d->floppy ? VM_MEDIA_FLOPPY : d->dvd ? VM_MEDIA_DVD : VM_MEDIA_DISK;
 }
 
 static bool now_disk(struct vm_config *c, const struct vm_disk_info *d, err *e)
@@ -20,11 +27,10 @@ static bool now_disk(struct vm_config *c, const struct vm_disk_info *d, err *e)
     for (uint32_t i = 0; i < c->n_disks && !to; i++)
         if (c->disks[i].bus == bus_of(d) && c->disks[i].slot == d->lun)
             to = &c->disks[i];
-    if (!to &&
-        !(to = vm_config_add_disk(c, bus_of(d), d->dvd ? VM_MEDIA_DVD : VM_MEDIA_DISK, NULL, e)))
+    if (!to && !(to = vm_config_add_disk(c, bus_of(d), media_of(d), NULL, e)))
         return false;
     to->slot = d->lun;
-    to->media = d->dvd ? VM_MEDIA_DVD : VM_MEDIA_DISK;
+    to->media = media_of(d);
     to->read_only = d->read_only && !d->dvd;
     return vm_config_string(&to->path, d->path, e);
 }

@@ -10,6 +10,7 @@
 
 #include "core/base/bytes.h"
 #include "core/base/cleanup.h"
+#include "core/chipset/floppy.h"
 #include "core/chipset/fwcfg.h"
 #include "core/chipset/i8042.h"
 #include "core/chipset/ide.h"
@@ -24,6 +25,14 @@ enum { FIRMWARE_MOST = 4 << 20, MENU_WAIT_MS = 1000 };
 bool vm_is_pc(const struct vm_config *c)
 {
     return c->generation == 1 && c->boot == VM_BOOT_FIRMWARE;
+}
+
+bool vm_has_floppy(const struct vm_config *c)
+{
+    for (uint32_t i = 0; i < c->n_disks; i++)
+        if (c->disks[i].bus == VM_BUS_FLOPPY)
+            return true;
+    return false;
 }
 
 /* ---- firmware: files of the host, through the opener as every file ---- */
@@ -142,12 +151,15 @@ static void add_drives(struct order *o, const struct vm_config *c, enum vm_media
 static bool add_order(struct vm *v, const struct vm_config *c, err *e)
 {
     struct order o = {.len = 0};
-    const char *p = c->boot_order ? c->boot_order : "disk dvd network";
+    const char *p = c->boot_order ? c->boot_order : "disk dvd floppy network";
     for (p += strspn(p, " "); *p; p += strcspn(p, " "), p += strspn(p, " ")) {
         if (!strncmp(p, "disk", 4))
             add_drives(&o, c, VM_MEDIA_DISK);
         else if (!strncmp(p, "dvd", 3))
             add_drives(&o, c, VM_MEDIA_DVD);
+        else if (!strncmp(p, "floppy", 6))
+            add_line(&o, "/pci@i0cf8/isa@%x/fdc@%04x/floppy@0\n", LAYOUT_PCI_ISA,
+                     LAYOUT_PORT_FLOPPY);
         else
             for (unsigned i = 0; i < VM_MAX_ADAPTERS; i++)
                 add_line(&o, "/pci@i0cf8/ethernet@%x\n", LAYOUT_PCI_TULIP + i);
@@ -217,9 +229,24 @@ static bool make_ide(struct vm *v, struct pci *bus, err *e)
     return v->ide && machine_add_device(v->machine, ide_device(v->ide), e);
 }
 
+static bool make_dma(struct vm *v, const struct vm_config *c, err *e)
+{
+    const struct chip_env *env = machine_env(v->machine);
+    struct dma *dma = dma_new(env, hv_partition_memory(machine_partition(v->machine)), e);
+    if (!dma || !machine_add_device(v->machine, dma_device(dma), e))
+        return false;
+    if (!vm_has_floppy(c))
+        return true;
+    v->floppy = floppy_new(
+        &(struct floppy_params){
+            .env = env, .dma = dma, .irq = machine_line(v->machine, LAYOUT_IRQ_FLOPPY)},
+        e);
+    return v->floppy && machine_add_device(v->machine, floppy_device(v->floppy), e);
+}
+
 bool vm_pc_make(struct vm *v, const struct vm_config *c, err *e)
 {
     struct pci *bus = v->pci = make_bus(v, e);
     return bus && make_vga(v, bus, c, e) && make_keyboard(v, e) && make_ide(v, bus, e) &&
-           add_network_boot(v, c, e) && add_settings(v, c, e);
+           make_dma(v, c, e) && add_network_boot(v, c, e) && add_settings(v, c, e);
 }

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Port, configuration and memory accesses of a guest, keys, and saved states, against generation
- * 1's devices: PCI board, VGA, keyboard controller, IDE with a disk and a DVD drive, Tulip. Input:
- * operations of 8 bytes { u8 what, u8 place, u16 offset, u32 value }, then, after a byte 0xff, a
- * saved state.
+ * 1's devices: PCI board, VGA, keyboard controller, IDE with a disk and a DVD drive, Tulip, DMA and
+ * a floppy drive. Input: operations of 8 bytes { u8 what, u8 place, u16 offset, u32 value }, then,
+ * after a byte 0xff, a saved state.
  */
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "core/base/bytes.h"
+#include "core/chipset/floppy.h"
 #include "core/chipset/i8042.h"
 #include "core/chipset/ide.h"
 #include "core/chipset/layout.h"
@@ -20,7 +21,7 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { TULIP_PORTS = 0xc100 };
-enum { DEVICES = 5, OP = 8, DISK_SIZE = 1 << 20, TURNS = 64 };
+enum { DEVICES = 7, OP = 8, DISK_SIZE = 1 << 20, TURNS = 64 };
 #define RAM MIB(1)
 
 struct board {
@@ -28,7 +29,7 @@ struct board {
     uint64_t now;
     struct hv_memory *memory;
     struct console *console;
-    struct disk *disk, *medium;
+    struct disk *disk, *medium, *floppy;
     struct scsi_lun *dvd;
     struct device dev[DEVICES];
     bool done;
@@ -101,6 +102,12 @@ static void make(struct board *b)
             .port = net_port_new(&(struct net_port_params){.loop = env->loop, .mac = {2}}, NULL),
             .slot = LAYOUT_PCI_TULIP},
         NULL);
+    struct dma *dma = dma_new(env, b->memory, NULL);
+    struct floppy *floppy = floppy_new(&(struct floppy_params){.env = env, .dma = dma}, NULL);
+    b->floppy = open_disk(b, 0); /* shorter than a floppy: reads end within it */
+    floppy_attach(floppy, b->floppy);
+    b->dev[5] = dma_device(dma);
+    b->dev[6] = floppy_device(floppy);
     b->dev[4] = tulip_device(tulip);
     b->dev[0] = piix4_device(board);
     b->dev[1] = vga_device(vga);
@@ -132,10 +139,26 @@ static void config(struct board *b, const uint8_t *op, bool write)
         hv_io_read(b->env.io, HV_IO_PORT, 0xcfc, 4);
 }
 
+/* Reading and writing are many bytes to get right: a whole command now and then. */
+static void floppy_command(struct board *b, const uint8_t *op)
+{
+    static const uint8_t commands[] = {0xe6, 0xc5, 0x4d, 0x4a, 0x0f, 0x07, 0x16, 0x08};
+    const uint8_t bytes[9] = {
+        commands[op[1] % 8], op[2] & 7, op[4] & 3, op[2] >> 2 & 1, op[5], 2, op[6], op[7], 0xff};
+    hv_io_write(b->env.io, HV_IO_PORT, 0x3f2, 1, 0x1c);
+    hv_io_write(b->env.io, HV_IO_PORT, 0x3f7, 1, op[3] & 3);
+    hv_io_write(b->env.io, HV_IO_PORT, 0x0b, 1, op[1] & 1 ? 0x4a : 0x46);
+    hv_io_write(b->env.io, HV_IO_PORT, 0x05, 1, op[7]);
+    hv_io_write(b->env.io, HV_IO_PORT, 0x0a, 1, 2);
+    for (unsigned i = 0; i < sizeof bytes; i++)
+        hv_io_write(b->env.io, HV_IO_PORT, 0x3f5, 1, bytes[i]);
+}
+
 static void operate(struct board *b, const uint8_t *op)
 {
-    static const uint16_t bases[] = {0x1f0, 0x1f0, 0x1f7, 0x3f6, 0x170, 0x376, 0xc000,     0x3c0,
-                                     0x3c4, 0x3ce, 0x3d4, 0x1ce, 0x60,  0x64,  TULIP_PORTS};
+    static const uint16_t bases[] = {0x1f0,       0x1f0, 0x1f7, 0x3f6, 0x170, 0x376, 0xc000,
+                                     0x3c0,       0x3c4, 0x3ce, 0x3d4, 0x1ce, 0x60,  0x64,
+                                     TULIP_PORTS, 0x3f2, 0x3f5, 0x3f5, 0x00,  0x80,  0x92};
     uint32_t v = get_le32(op + 4);
     uint16_t base = bases[op[1] % ARRAY_LEN(bases)];
     bool tulip = base == TULIP_PORTS; /* has its registers every 8 bytes */
@@ -155,6 +178,7 @@ static void operate(struct board *b, const uint8_t *op)
     case 6: hv_io_write(b->env.io, HV_IO_MMIO, window, size, v); break;
     case 7: hv_io_read(b->env.io, HV_IO_MMIO, window, size); break;
     case 8:
+        floppy_command(b, op);
         console_key(b->console, op[1], op[2] & 1);
         console_move(b->console, v & 0x7fff, v >> 16);
         hv_memory_write(b->memory, (op[3] * 8u) & 0xff8, op + 1, 7);
