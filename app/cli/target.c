@@ -18,12 +18,25 @@ void target_free(struct target *t)
     free(t);
 }
 
+/* Its machine is over, and it goes as soon as nobody is connected to it (or somebody else is about
+ * to start one). */
+static bool is_leaving(struct client *worker)
+{
+    const char *state = vireo_machine1_get_state(worker->machine);
+    return state && (!strcmp(state, "off") || !strcmp(state, "saved"));
+}
+
 /* Its worker, or its lock: one that is about to end has neither socket nor yet let go. */
 static bool reach(struct target *t, bool change, err *e)
 {
     for (unsigned i = 0;; i++) {
         err why = ERR_INIT;
         t->worker = client_find(&t->id);
+        if (t->worker && change && i < LOCK_TRIES && is_leaving(t->worker)) {
+            client_close(TAKE(t->worker));
+            g_usleep(LOCK_STEP_US);
+            continue;
+        }
         if (t->worker || !change)
             return true;
         t->lock = store_lock(t->store, &t->id, &why);

@@ -4,7 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "app/worker/worker.h"
+#include "app/worker/call.h"
 #include "core/base/cleanup.h"
 #include "core/base/log.h"
 #include "core/machine/store.h"
@@ -15,28 +15,15 @@ enum { PROGRESS_MS = 200, IDLE_MS = 10, SHUTDOWN_PATIENCE_S = 60 };
 
 /* ---- small ones ---- */
 
-static gboolean refuse(GDBusMethodInvocation *call, enum err_code code, const char *text)
-{
-    err e = ERR_INIT;
-    err_set(&e, code, "%s", text);
-    worker_fail(call, &e);
-    return TRUE;
-}
-
-static gboolean is_live(struct worker *w)
-{
-    return w->vm && !w->ended && (worker_is(w, "running") || worker_is(w, "paused"));
-}
-
 /* Answers with an error unless the machine runs, has a folder, and nothing of this kind goes on. */
 static gboolean ready(struct worker *w, GDBusMethodInvocation *call)
 {
-    if (!is_live(w))
-        refuse(call, ERR_STATE, "The machine is not running.");
+    if (!worker_is_live(w))
+        call_fail(call, ERR_STATE, "The machine is not running.");
     else if (!w->folder)
-        refuse(call, ERR_UNSUPPORTED, "The machine has no folder to save anything in.");
+        call_fail(call, ERR_UNSUPPORTED, "The machine has no folder to save anything in.");
     else if (w->saving)
-        refuse(call, ERR_BUSY, "The machine's state or a checkpoint is being written already.");
+        call_fail(call, ERR_BUSY, "The machine's state or a checkpoint is being written already.");
     else
         return TRUE;
     return FALSE;
@@ -48,7 +35,7 @@ static gboolean ready_after_merge(struct worker *w, GDBusMethodInvocation *call,
                                   void (*redo)(struct worker *w, GDBusMethodInvocation *call))
 {
     gboolean merging = w->saving && w->operation && g_str_has_prefix(w->operation, "merge");
-    if (!merging || w->waiting || w->leaving || !is_live(w))
+    if (!merging || w->waiting || w->leaving || !worker_is_live(w))
         return ready(w, call);
     w->waiting = call;
     w->redo = redo;
@@ -61,7 +48,7 @@ static gboolean parse_id(const char *text, struct guid *id, GDBusMethodInvocatio
 {
     if (guid_parse(text, id))
         return TRUE;
-    refuse(call, ERR_INVALID, "That is not a checkpoint's id.");
+    call_fail(call, ERR_INVALID, "That is not a checkpoint's id.");
     return FALSE;
 }
 
@@ -277,7 +264,7 @@ static void sweep_done(struct worker *w, gpointer data, const err *e)
 static void sweep(struct worker *w)
 {
     w->sweep = TRUE;
-    if (w->saving || !is_live(w) || !w->folder || g_atomic_int_get(&w->over))
+    if (w->saving || !worker_is_live(w) || !w->folder || g_atomic_int_get(&w->over))
         return;
     w->sweep = FALSE;
     operation_begin(w, "merge");
@@ -438,7 +425,7 @@ static gboolean on_create(VireoMachine1 *machine, GDBusMethodInvocation *call, G
     g_variant_iter_init(&iter, options);
     while (g_variant_iter_next(&iter, "{&sv}", &key, NULL))
         if (!g_strv_contains(known, key))
-            return refuse(call, ERR_INVALID, "There is no such option.");
+            return call_fail(call, ERR_INVALID, "There is no such option.");
     g_variant_lookup(options, "name", "&s", &name);
     g_variant_lookup(options, "notes", "&s", &notes);
     g_variant_lookup(options, "kind", "&s", &kind);
@@ -628,7 +615,7 @@ void worker_leave(struct worker *w)
         w->leaving = TRUE;
         return;
     }
-    gboolean live = is_live(w);
+    gboolean live = worker_is_live(w);
     if (live && w->folder && w->config->autostop == VM_AUTOSTOP_SAVE) {
         w->leaving = TRUE;
         start_save(w, NULL);
@@ -721,7 +708,7 @@ static gboolean on_rename(VireoMachine1 *machine, GDBusMethodInvocation *call, c
     struct guid g;
     err e = ERR_INIT;
     if (!w->folder || !parse_id(id, &g, call))
-        return w->folder ? TRUE : refuse(call, ERR_NOT_FOUND, "There is no such checkpoint.");
+        return w->folder ? TRUE : call_fail(call, ERR_NOT_FOUND, "There is no such checkpoint.");
     return answer(w, call, checkpoint_rename(w->folder, &g, name, &e), &e);
 }
 
@@ -731,7 +718,7 @@ static gboolean on_notes(VireoMachine1 *machine, GDBusMethodInvocation *call, co
     struct guid g;
     err e = ERR_INIT;
     if (!w->folder || !parse_id(id, &g, call))
-        return w->folder ? TRUE : refuse(call, ERR_NOT_FOUND, "There is no such checkpoint.");
+        return w->folder ? TRUE : call_fail(call, ERR_NOT_FOUND, "There is no such checkpoint.");
     return answer(w, call, checkpoint_set_notes(w->folder, &g, notes, &e), &e);
 }
 
@@ -741,7 +728,7 @@ static gboolean on_delete(VireoMachine1 *machine, GDBusMethodInvocation *call, c
     struct guid g;
     err e = ERR_INIT;
     if (!w->folder || !parse_id(id, &g, call))
-        return w->folder ? TRUE : refuse(call, ERR_NOT_FOUND, "There is no such checkpoint.");
+        return w->folder ? TRUE : call_fail(call, ERR_NOT_FOUND, "There is no such checkpoint.");
     bool ok = checkpoint_delete(w->folder, &g, subtree, &e);
     answer(w, call, ok, &e);
     if (ok)
@@ -753,7 +740,7 @@ static gboolean on_cancel(VireoMachine1 *machine, GDBusMethodInvocation *call,
                           const char *operation, struct worker *w)
 {
     if (!w->saving || g_strcmp0(operation, w->operation) != 0)
-        return refuse(call, ERR_NOT_FOUND, "There is no such operation any more.");
+        return call_fail(call, ERR_NOT_FOUND, "There is no such operation any more.");
     g_atomic_int_set(&w->cancel, 1);
     vireo_machine1_complete_cancel(machine, call);
     return TRUE;

@@ -54,6 +54,11 @@ gboolean worker_is(struct worker *w, const char *state)
     return g_strcmp0(vireo_machine1_get_state(w->machine), state) == 0;
 }
 
+gboolean worker_is_live(struct worker *w)
+{
+    return w->vm && !w->ended && (worker_is(w, "running") || worker_is(w, "paused"));
+}
+
 static gboolean quit(gpointer data)
 {
     struct worker *w = data;

@@ -81,6 +81,7 @@ void worker_hide(struct worker *w);
 /* worker.c */
 void worker_set_state(struct worker *w, const char *state, const char *reason);
 gboolean worker_is(struct worker *w, const char *state);
+gboolean worker_is_live(struct worker *w); /* it runs or is paused */
 /* The machine is off for good: tells so and ends the process a little later. */
 void worker_end(struct worker *w, const char *state, const char *reason);
 void worker_refresh(struct worker *w, unsigned changes); /* enum vm_changes, and console sizes */
@@ -95,6 +96,9 @@ void worker_export_machine(struct worker *w);
 GVariant *worker_disks(struct worker *w);
 GVariant *worker_adapters(struct worker *w);
 GVariant *worker_facts(struct worker *w);
+
+/* devices.c: its disks and adapters */
+void worker_export_devices(struct worker *w);
 
 /* checkpoints.c: saved states and checkpoints */
 void worker_export_checkpoints(struct worker *w);

@@ -649,6 +649,24 @@ bool vm_config_check(const struct vm_config *c, err *e)
     return check_disks(c, e) && check_adapters(c, e);
 }
 
+static uint32_t places_of(enum vm_bus bus)
+{
+    return bus == VM_BUS_IDE ? 4 : bus == VM_BUS_FLOPPY ? 1 : 64;
+}
+
+/* The first free place of a bus, or how many there are. */
+static uint32_t free_slot(const struct vm_config *c, enum vm_bus bus)
+{
+    bool taken[64] = {false};
+    uint32_t places = places_of(bus), slot = 0;
+    for (uint32_t i = 0; i < c->n_disks; i++)
+        if (c->disks[i].bus == bus)
+            taken[c->disks[i].slot] = true;
+    while (slot < places && taken[slot])
+        slot++;
+    return slot;
+}
+
 /* ---- by name ---- */
 
 struct place {
@@ -683,6 +701,8 @@ static bool find_in_group(struct vm_config *c, const char *key, bool add, struct
         out->base = group_item(c, gr, (uint32_t)index);
         if (index == n) {
             fields_default(gr->fields, gr->n_fields, out->base);
+            if (gr->fields == disk_fields)
+                c->disks[index].slot = free_slot(c, c->disks[index].bus);
             *(uint32_t *)((char *)c + gr->count_offset) = n + 1;
         }
         return true;
@@ -769,14 +789,8 @@ const char *vm_config_choice(const char *key, uint32_t value)
 struct vm_disk *vm_config_add_disk(struct vm_config *c, enum vm_bus bus, enum vm_media media,
                                    const char *path, err *e)
 {
-    bool taken[64] = {false};
-    for (uint32_t i = 0; i < c->n_disks; i++)
-        if (c->disks[i].bus == bus)
-            taken[c->disks[i].slot] = true;
-    uint32_t places = bus == VM_BUS_IDE ? 4 : bus == VM_BUS_FLOPPY ? 1 : 64, slot = 0;
-    while (slot < places && taken[slot])
-        slot++;
-    if (slot == places || c->n_disks == VM_MAX_DISKS) {
+    uint32_t slot = free_slot(c, bus);
+    if (slot == places_of(bus) || c->n_disks == VM_MAX_DISKS) {
         err_set(e, ERR_NO_SPACE, "No place is free for another disk");
         return NULL;
     }

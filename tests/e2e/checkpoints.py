@@ -5,11 +5,11 @@ runs, put back, its checkpoints deleted; its memory, its disk and its clock are 
 
     checkpoints.py --vireoctl V --worker W --guests DIR [--accel soft] [--connections]
 """
-import argparse, json, os, shutil, signal, socket, subprocess, sys, tempfile, time
+import json, os, shutil, signal, socket, subprocess, sys, time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
-from worker import Machine, check, failures
+from worker import Machine, arguments, check, failures, make_initrd, own_store
 
 
 class Kept(Machine):
@@ -262,42 +262,25 @@ def deleting(m, two):
 
 
 def main():
-    p = argparse.ArgumentParser()
-    p.add_argument("--vireoctl", required=True)
-    p.add_argument("--worker", required=True)
-    p.add_argument("--guests", required=True)
-    p.add_argument("--accel", default="soft")
-    p.add_argument("--connections", action="store_true", help="look at NAT connections, too")
-    o = p.parse_args()
-    if not os.path.exists(f"{o.guests}/kernels/full/vmlinuz"):
-        print("the tests' kernels are not there (tests/guests/prepare)")
-        return 77
-    o.top = tempfile.mkdtemp(prefix="vc-", dir="/tmp")
-    os.environ.update(XDG_RUNTIME_DIR=f"{o.top}/run", XDG_DATA_HOME=f"{o.top}/data",
-                      VIREO_WORKER=os.path.abspath(o.worker), VIREO_NO_SYSTEMD="1")
-    os.mkdir(f"{o.top}/run", 0o700)
-    o.initrd = f"{o.top}/i.cpio.gz"
-    subprocess.run([f"{HERE}/../guests/mkinitrd", "--guests", o.guests, "--out", o.initrd,
-                    "--kernel", "full", "--modules",
-                    "hv_vmbus hv_netvsc hv_storvsc sd_mod hyperv_keyboard hyperv_drm hv_utils",
-                    "--script", f"{HERE}/worker-guest.sh"], check=True)
-    m = Kept(o, "kept")
-    try:
-        subprocess.run([o.vireoctl, "disk", "create", f"{o.top}/d.vhdx", "--size", "64M"],
-                       check=True)
-        m.ctl("set", "kept", f"disk0.path={o.top}/d.vhdx", "adapter0.host-access=true")
-        m.start()
-        m.wait("VIREO-READY", 240)
-        one = save(m)
-        if o.connections:
-            connections(m)
-        two, three = checkpoints(m, one)
-        trying(m, two, three)
-        transfers(m, two)
-        deleting(m, two)
-    finally:
-        m.ctl("turn-off", m.name, ok=False)
-        shutil.rmtree(o.top, ignore_errors=True)
+    o = arguments(("--connections", {"action": "store_true", "help": "look at NAT connections, too"}))
+    with own_store(o):
+        make_initrd(o, "hv_vmbus hv_netvsc hv_storvsc sd_mod hyperv_keyboard hyperv_drm hv_utils",
+                    f"{HERE}/worker-guest.sh")
+        m = Kept(o, "kept")
+        try:
+            subprocess.run([o.vireoctl, "disk", "create", f"{o.top}/d.vhdx", "--size", "64M"], check=True)
+            m.ctl("set", "kept", f"disk0.path={o.top}/d.vhdx", "adapter0.host-access=true")
+            m.start()
+            m.wait("VIREO-READY", 240)
+            one = save(m)
+            if o.connections:
+                connections(m)
+            two, three = checkpoints(m, one)
+            trying(m, two, three)
+            transfers(m, two)
+            deleting(m, two)
+        finally:
+            m.ctl("turn-off", m.name, ok=False)
     print(f"{len(failures)} failed")
     return 1 if failures else 0
 

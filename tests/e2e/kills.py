@@ -6,11 +6,11 @@ the guest is lost, every checkpoint reads, nothing is left for good.
 
     kills.py --vireoctl V --worker W --guests DIR [--kills 100] [--seed N] [--accel soft]
 """
-import argparse, json, os, random, re, shutil, signal, subprocess, sys, tempfile, threading, time
+import json, os, random, re, signal, subprocess, sys, threading, time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
-from worker import Machine, check, failures
+from worker import Machine, arguments, check, failures, make_initrd, own_store
 
 # Counts on the disk, each number flushed before it is told.
 GUEST = """stty -echo </dev/ttyS0
@@ -132,66 +132,49 @@ def one(m, values):
 
 
 def main():
-    p = argparse.ArgumentParser()
-    p.add_argument("--vireoctl", required=True)
-    p.add_argument("--worker", required=True)
-    p.add_argument("--guests", required=True)
-    p.add_argument("--accel", default="soft")
-    p.add_argument("--kills", type=int, default=100)
-    p.add_argument("--seed", type=int, default=int(time.time()))
-    o = p.parse_args()
-    if not os.path.exists(f"{o.guests}/kernels/full/vmlinuz"):
-        print("the tests' kernels are not there (tests/guests/prepare)")
-        return 77
-    o.top = tempfile.mkdtemp(prefix="vk-", dir="/tmp")
-    os.environ.update(XDG_RUNTIME_DIR=f"{o.top}/run", XDG_DATA_HOME=f"{o.top}/data",
-                      VIREO_WORKER=os.path.abspath(o.worker), VIREO_NO_SYSTEMD="1")
-    os.mkdir(f"{o.top}/run", 0o700)
+    o = arguments(("--kills", {"type": int, "default": 100}), ("--seed", {"type": int, "default": int(time.time())}))
     random.seed(o.seed)
     print(f"seed {o.seed}", flush=True)
-    with open(f"{o.top}/script", "w") as f:
-        f.write(GUEST)
-    o.initrd = f"{o.top}/i.cpio.gz"
-    subprocess.run([f"{HERE}/../guests/mkinitrd", "--guests", o.guests, "--out", o.initrd, "--kernel",
-                    "full", "--modules", "hv_vmbus hv_storvsc sd_mod hv_utils", "--script",
-                    f"{o.top}/script"], check=True)
-    m, done = Killed(o, "killed", "memory.startup=192"), {}
-    try:
-        m.ctl("set", "killed", "adapter0.switch=none")
-        subprocess.run([o.vireoctl, "disk", "create", f"{m.folder()}/d.vhdx", "--size", "16M"],
-                       check=True)
-        m.ctl("set", "killed", "disk0.path=d.vhdx")
-        m.ctl("start", "killed")
-        m.listen()
-        m.flushes(3)
-        m.ctl("checkpoint", "create", "killed", "base")
-        values = {"base": (0, m.flushed + 1)}
-        m.ctl("turn-off", "killed")
-        m.ctl("checkpoint", "apply", "killed", "base")
-        begin = time.monotonic()
-        for i in range(o.kills):
-            what = one(m, values)
-            done[what] = done.get(what, 0) + 1
-            if failures:
-                break
-            if i % 10 == 9:
-                print(f"{i + 1} kills in {time.monotonic() - begin:.0f} s: {done}", flush=True)
-            if len(m.list()) > 6:
-                m.ctl("checkpoint", "delete", m.name, [c["name"] for c in m.list()][-1])
-        m.ctl("checkpoint", "delete", m.name, "base", "--subtree")
-        for c in m.list():
-            m.ctl("checkpoint", "delete", m.name, c["id"], ok=False)
-        m.ctl("start", m.name)
-        m.ctl("turn-off", m.name)
-        m.ctl("checkpoint", "create", m.name, "last")
-        m.ctl("checkpoint", "delete", m.name, "last")
-        left = [f for f in os.listdir(m.folder()) if f.endswith(".avhdx")]
-        states = os.listdir(m.folder() + "/states")
-        check(f"{sum(done.values())} of {o.kills} kills ({done}): nothing left for good", not left and not states,
-              (left, states))
-    finally:
-        m.ctl("turn-off", m.name, ok=False)
-        shutil.rmtree(o.top, ignore_errors=True)
+    with own_store(o):
+        with open(f"{o.top}/script", "w") as f:
+            f.write(GUEST)
+        make_initrd(o, "hv_vmbus hv_storvsc sd_mod hv_utils", f"{o.top}/script")
+        m, done = Killed(o, "killed", "memory.startup=192"), {}
+        try:
+            m.ctl("set", "killed", "adapter0.switch=none")
+            subprocess.run([o.vireoctl, "disk", "create", f"{m.folder()}/d.vhdx", "--size", "16M"],
+                           check=True)
+            m.ctl("set", "killed", "disk0.path=d.vhdx")
+            m.ctl("start", "killed")
+            m.listen()
+            m.flushes(3)
+            m.ctl("checkpoint", "create", "killed", "base")
+            values = {"base": (0, m.flushed + 1)}
+            m.ctl("turn-off", "killed")
+            m.ctl("checkpoint", "apply", "killed", "base")
+            begin = time.monotonic()
+            for i in range(o.kills):
+                what = one(m, values)
+                done[what] = done.get(what, 0) + 1
+                if failures:
+                    break
+                if i % 10 == 9:
+                    print(f"{i + 1} kills in {time.monotonic() - begin:.0f} s: {done}", flush=True)
+                if len(m.list()) > 6:
+                    m.ctl("checkpoint", "delete", m.name, [c["name"] for c in m.list()][-1])
+            m.ctl("checkpoint", "delete", m.name, "base", "--subtree")
+            for c in m.list():
+                m.ctl("checkpoint", "delete", m.name, c["id"], ok=False)
+            m.ctl("start", m.name)
+            m.ctl("turn-off", m.name)
+            m.ctl("checkpoint", "create", m.name, "last")
+            m.ctl("checkpoint", "delete", m.name, "last")
+            left = [f for f in os.listdir(m.folder()) if f.endswith(".avhdx")]
+            states = os.listdir(m.folder() + "/states")
+            check(f"{sum(done.values())} of {o.kills} kills ({done}): nothing left for good", not left and not states,
+                  (left, states))
+        finally:
+            m.ctl("turn-off", m.name, ok=False)
     return 1 if failures else 0
 
 

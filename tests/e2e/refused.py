@@ -5,11 +5,11 @@ every section. Each is refused with the reason, and the running machine goes on.
 
     refused.py --vireoctl V --worker W --guests DIR [--accel soft]
 """
-import argparse, os, random, re, shutil, struct, subprocess, sys, tempfile, time
+import os, random, re, shutil, struct, subprocess, sys, tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
-from worker import check, failures
+from worker import arguments, check, failures, make_initrd, use_store
 from checkpoints import Kept, wait_for
 
 
@@ -110,13 +110,9 @@ def inside(o):
     ballast = f"{data}/ballast" # without it there is room
     with open(ballast, "wb") as f:
         os.posix_fallocate(f.fileno(), 0, 800 << 20)
-    os.environ.update(XDG_RUNTIME_DIR=f"{o.top}/run", XDG_DATA_HOME=data, VIREO_NO_SYSTEMD="1",
-                      VIREO_WORKER=os.path.abspath(o.worker), VIREO_CHECK_DELAY="1")
-    os.mkdir(f"{o.top}/run", 0o700)
-    o.initrd = f"{o.top}/i.cpio.gz"
-    subprocess.run([f"{HERE}/../guests/mkinitrd", "--guests", o.guests, "--out", o.initrd, "--kernel", "full",
-                    "--modules", "hv_vmbus hv_storvsc sd_mod hv_utils", "--script",
-                    f"{HERE}/worker-guest.sh"], check=True)
+    os.environ["VIREO_CHECK_DELAY"] = "1"
+    use_store(o)
+    make_initrd(o, "hv_vmbus hv_storvsc sd_mod hv_utils", f"{HERE}/worker-guest.sh")
     m = Kept(o, "kept")
     try:
         m.ctl("set", "kept", "adapter0.switch=none")
@@ -133,16 +129,7 @@ def inside(o):
 
 
 def main():
-    p = argparse.ArgumentParser()
-    p.add_argument("--vireoctl", required=True)
-    p.add_argument("--worker", required=True)
-    p.add_argument("--guests", required=True)
-    p.add_argument("--accel", default="soft")
-    p.add_argument("--inside")
-    o = p.parse_args()
-    if not os.path.exists(f"{o.guests}/kernels/full/vmlinuz"):
-        print("the tests' kernels are not there (tests/guests/prepare)")
-        return 77
+    o = arguments(("--inside", {}))
     if o.inside:
         o.top = o.inside
         return inside(o)

@@ -1,66 +1,78 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A guest that writes and verifies its disk and sends a stream is checkpointed at random moments, reverted at
-random, saved and resumed in a fresh process: checksums hold, the kernel's log stays clean, the clock is right,
-a checkpoint breaks no connection and after anything else new ones are made.
+"""A Debian in which fio verifies what it wrote and iperf3 sends a stream is checkpointed at random moments,
+reverted at random, saved and resumed in a fresh process: checksums hold, the kernel's log stays clean, the
+clock is right, a checkpoint breaks no connection, after anything else new ones are made, and the root's file
+system is whole in the end.
 
     soak.py --vireoctl V --worker W --guests DIR [--rounds 50] [--seed N] [--accel soft]
 """
-import argparse, os, random, shutil, socket, subprocess, sys, tempfile, threading, time
+import base64, os, random, re, socket, subprocess, sys, threading, time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
-from worker import check, failures
+from worker import arguments, check, failures, own_store
 from checkpoints import Kept, clock_is_right, wait_for
 
-# Slots of 1 MiB on the disk; what each must hold is remembered in memory.
-WORK = r"""
-i=0
-while true; do
-    i=$((i+1)); slot=$((i*7%60))
-    if [ -e /tmp/sum.$slot ]; then
-        echo 3 >/proc/sys/vm/drop_caches
-        [ "$(dd if=/dev/sda bs=1M skip=$slot count=1 2>/dev/null | md5sum)" = "$(cat /tmp/sum.$slot)" ] || echo $i >>/tmp/bad
-    fi
-    head -c 1048576 /dev/urandom >/tmp/block
-    md5sum </tmp/block >/tmp/sum.$slot
-    dd if=/tmp/block of=/dev/sda bs=1M seek=$slot conv=fsync,notrunc 2>/dev/null || echo $i >>/tmp/bad
-    echo $i >/tmp/count
+# fio stops at the first block that is not what it wrote.
+FIO = """while fio --name=v --filename=/dev/sdb --size=48m --rw=randwrite --bsrange=4k-64k --direct=1 \\
+    --ioengine=libaio --iodepth=8 --verify=crc32c --do_verify=1 --verify_fatal=1 --output=/tmp/fio.log; do
+    echo >>/tmp/rounds
 done
+cp /tmp/fio.log /tmp/bad
 """
+STREAM = "while true; do iperf3 -c 10.203.0.2 -p %d -t 86400 >/dev/null 2>&1; sleep 1; done\n"
+
+
+class Debian(Kept):
+    """The tests' Debian (tests/guests/mkdebian) with a disk of its own for fio."""
+    def __init__(self, o, name):
+        self.o, self.name, self.serial = o, name, None
+        made = f"{o.guests}/debian"
+        self.ctl("create", name, "--memory", "512M", "--kernel", f"{made}/vmlinuz", "--initrd", f"{made}/initrd",
+                 "--append", "console=ttyS0 quiet init=/usr/local/sbin/test-init", f"processor.accel={o.accel}",
+                 "adapter0.host-access=true")
+        subprocess.run(["cp", "--sparse=always", f"{made}/root.ext4", f"{self.folder()}/root.img"], check=True)
+        subprocess.run([o.vireoctl, "disk", "create", f"{self.folder()}/d.vhdx", "--size", "48M"], check=True)
+        self.ctl("set", name, "disk0.path=root.img", "disk1.path=d.vhdx")
+
+    def do(self, command, seconds=120):
+        self.text = ""
+        self.serial.stdin.write(command.encode() + b"\n")
+        self.serial.stdin.flush()
+        status = int(self.wait(r"STATUS (\d+)", seconds).group(1))
+        return status, self.text.split("STATUS")[0].replace("\r", "")
+
+
+def begin(m, script):
+    m.do(f"echo {base64.b64encode(script.encode()).decode()} | base64 -d | setsid sh >/dev/null 2>&1 &")
 
 
 class Stream:
-    """Takes what the guest sends; a new connection whenever it makes one."""
+    """iperf3's server, and what it says: connections, and that something comes."""
     def __init__(self):
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listener.getsockname()[1]
-        self.connections = self.bytes = 0
-        threading.Thread(target=self.run, daemon=True).start()
+        with socket.create_server(("127.0.0.1", 0)) as s:
+            self.port = s.getsockname()[1]
+        self.connections = self.lines = 0
+        self.server = subprocess.Popen(["iperf3", "-s", "-B", "127.0.0.1", "-p", str(self.port), "-i", "0.5",
+                                        "--forceflush"], stdout=subprocess.PIPE, text=True)
+        threading.Thread(target=self.follow, daemon=True).start()
 
-    def run(self):
-        while True:
-            s, _ = self.listener.accept()
-            self.connections += 1
-            threading.Thread(target=self.read, args=(s,), daemon=True).start()
-
-    def read(self, s):
-        try:
-            while data := s.recv(65536):
-                self.bytes += len(data)
-        except ConnectionError:
-            pass
+    def follow(self):
+        for line in self.server.stdout:
+            self.connections += line.startswith("Accepted connection")
+            self.lines += bool(re.search(r"sec +[1-9][0-9.]* [KMG]?Bytes", line))
 
     def flows(self):
-        before = self.bytes
-        return wait_for(lambda: self.bytes > before, 120)
+        before = self.lines
+        return wait_for(lambda: self.lines > before + 1, 120)
 
 
 def healthy(m, what, stream):
     said = m.says('echo "bad=$(cat /tmp/bad 2>/dev/null | wc -l) log=$(dmesg | grep -ciE '
-                  '"i/o error|oops|bug:|hung|stall|corrupt")"')
+                  '"i/o error|oops|bug:|hung|stall|corrupt|call trace")"')
     if said != "bad=0 log=0":
-        check(f"{what}: checksums and log", False, said + m.do("dmesg | tail -20")[1])
+        check(f"{what}: checksums and log", False, said + m.do("cat /tmp/bad; dmesg | tail -20")[1])
     if not stream.flows():
         check(f"{what}: the stream goes on", False, stream.connections)
 
@@ -87,49 +99,48 @@ def step(m, i, names, stream):
     return what
 
 
+def whole(m):
+    """Shut down, the root's file system has no fault, nor has any checkpoint."""
+    m.ctl("checkpoint", "check", m.name)
+    m.serial.stdin.write(b"mount -o remount,ro / 2>/dev/null; sync; poweroff -f\n")
+    m.serial.stdin.flush()
+    check("it powers off", m.wait_off(120))
+    path = m.ctl("show", m.name, "disk0.path").stdout.strip()
+    raw = f"{m.o.top}/root.raw"
+    m.ctl("disk", "convert", os.path.join(m.folder(), path), raw, timeout=300)
+    r = subprocess.run(["/sbin/e2fsck", "-fn", raw], capture_output=True, text=True)
+    check("the root's file system is whole", r.returncode in (0, 4) and not re.search(
+        r"(?i)corrupt|damaged|bad (block|inode)", r.stdout), r.stdout[-2000:])
+
+
 def main():
-    p = argparse.ArgumentParser()
-    p.add_argument("--vireoctl", required=True)
-    p.add_argument("--worker", required=True)
-    p.add_argument("--guests", required=True)
-    p.add_argument("--accel", default="soft")
-    p.add_argument("--rounds", type=int, default=50)
-    p.add_argument("--seed", type=int, default=int(time.time()))
-    o = p.parse_args()
-    if not os.path.exists(f"{o.guests}/kernels/full/vmlinuz"):
-        print("the tests' kernels are not there (tests/guests/prepare)")
-        return 77
-    o.top = tempfile.mkdtemp(prefix="vs-", dir="/tmp")
-    os.environ.update(XDG_RUNTIME_DIR=f"{o.top}/run", XDG_DATA_HOME=f"{o.top}/data",
-                      VIREO_WORKER=os.path.abspath(o.worker), VIREO_NO_SYSTEMD="1")
-    os.mkdir(f"{o.top}/run", 0o700)
+    o = arguments(("--rounds", {"type": int, "default": 50}), ("--seed", {"type": int, "default": int(time.time())}))
+    subprocess.run([f"{HERE}/../guests/mkdebian", o.guests], check=True)
     random.seed(o.seed)
     print(f"seed {o.seed}", flush=True)
-    with open(f"{o.top}/work", "w") as f:
-        f.write(WORK)
-    o.initrd = f"{o.top}/i.cpio.gz"
-    subprocess.run([f"{HERE}/../guests/mkinitrd", "--guests", o.guests, "--out", o.initrd, "--kernel",
-                    "full", "--modules", "hv_vmbus hv_netvsc hv_storvsc sd_mod hv_utils", "--script",
-                    f"{HERE}/worker-guest.sh", "--file", f"{o.top}/work=etc/work"], check=True)
-    m, stream, names, done = Kept(o, "soaked"), Stream(), [], {}
-    try:
-        subprocess.run([o.vireoctl, "disk", "create", f"{o.top}/d.vhdx", "--size", "64M"], check=True)
-        m.ctl("set", m.name, f"disk0.path={o.top}/d.vhdx", "adapter0.host-access=true")
-        m.start()
-        m.wait("VIREO-READY", 300)
-        m.says("sh /etc/work >/dev/null 2>&1 & (while true; do yes stream | nc 10.203.0.2 "
-               f"{stream.port}; sleep 1; done) >/dev/null 2>&1 & echo begun")
-        for i in range(o.rounds):
-            what = step(m, i, names, stream)
-            done[what] = done.get(what, 0) + 1
-            if failures:
-                break
-        clock_is_right(m, "at the end")
-        count = int(m.says("cat /tmp/count"))
-        check(f"{o.rounds} rounds ({done}): nothing lost, nothing torn", not failures and count > 0)
-    finally:
-        m.ctl("turn-off", m.name, ok=False)
-        shutil.rmtree(o.top, ignore_errors=True)
+    with own_store(o):
+        m, stream, names, done = Debian(o, "soaked"), Stream(), [], {}
+        try:
+            m.start()
+            m.wait("TEST-INIT", 300)
+            begin(m, FIO)
+            begin(m, STREAM % stream.port)
+            check("the stream begins", bool(stream.flows()))
+            started = time.monotonic()
+            for i in range(o.rounds):
+                what = step(m, i, names, stream)
+                done[what] = done.get(what, 0) + 1
+                if failures:
+                    break
+                if i % 10 == 9:
+                    print(f"{i + 1} rounds in {time.monotonic() - started:.0f} s: {done}", flush=True)
+            clock_is_right(m, "at the end")
+            rounds = int(m.says("cat /tmp/rounds 2>/dev/null | wc -l"))
+            check(f"{o.rounds} rounds ({done}), fio's {rounds}: nothing lost, nothing torn", not failures)
+            whole(m)
+        finally:
+            stream.server.kill()
+            m.ctl("turn-off", m.name, ok=False)
     return 1 if failures else 0
 
 

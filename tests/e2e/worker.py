@@ -5,7 +5,7 @@ and private switch, disks and adapters that come and go, the sandbox, death of a
 
     worker.py --vireoctl V --worker W --guests DIR [--accel soft]
 """
-import argparse, http.server, json, os, re, shutil, signal, socket, struct, subprocess, sys
+import argparse, contextlib, http.server, json, os, re, shutil, signal, socket, struct, subprocess, sys
 import tempfile, threading, time, zlib
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -16,6 +16,47 @@ def check(what, ok, detail=""):
     print(("ok   " if ok else "FAIL ") + what + ("" if ok else f": {detail}"), flush=True)
     if not ok:
         failures.append(what)
+
+
+def arguments(*more):
+    """What all of these scripts are called with; `more`: (name, keywords) of add_argument."""
+    p = argparse.ArgumentParser()
+    p.add_argument("--vireoctl", required=True)
+    p.add_argument("--worker", required=True)
+    p.add_argument("--guests", required=True)
+    p.add_argument("--accel", default="soft")
+    for name, keywords in more:
+        p.add_argument(name, **keywords)
+    o = p.parse_args()
+    o.vireoctl, o.worker, o.guests = map(os.path.abspath, (o.vireoctl, o.worker, o.guests))
+    if not os.path.exists(f"{o.guests}/kernels/full/vmlinuz"):
+        print("the tests' kernels are not there (tests/guests/prepare)")
+        sys.exit(77)
+    return o
+
+
+def use_store(o):
+    """Machines are stored and run below o.top, which is there."""
+    os.environ.update(XDG_RUNTIME_DIR=f"{o.top}/run", XDG_DATA_HOME=f"{o.top}/data", VIREO_WORKER=o.worker,
+                      VIREO_NO_SYSTEMD="1")
+    os.mkdir(f"{o.top}/run", 0o700)
+
+
+@contextlib.contextmanager
+def own_store(o):
+    """A store of the script's own, gone with what is below."""
+    o.top = tempfile.mkdtemp(prefix="vt-", dir="/tmp")
+    try:
+        use_store(o)
+        yield
+    finally:
+        shutil.rmtree(o.top, ignore_errors=True)
+
+
+def make_initrd(o, modules, script, *more):
+    o.initrd = f"{o.top}/i.cpio.gz"
+    subprocess.run([f"{HERE}/../guests/mkinitrd", "--guests", o.guests, "--out", o.initrd, "--kernel", "full",
+                    "--modules", modules, "--script", script, *more], check=True)
 
 
 def png_pixels(path):
@@ -287,45 +328,28 @@ def killed(m):
 
 
 def main():
-    p = argparse.ArgumentParser()
-    p.add_argument("--vireoctl", required=True)
-    p.add_argument("--worker", required=True)
-    p.add_argument("--guests", required=True)
-    p.add_argument("--accel", default="soft")
-    o = p.parse_args()
-    if not os.path.exists(f"{o.guests}/kernels/full/vmlinuz"):
-        print("the tests' kernels are not there (tests/guests/prepare)")
-        return 77
-    o.top = tempfile.mkdtemp(prefix="vw-", dir="/tmp")
-    os.environ.update(XDG_RUNTIME_DIR=f"{o.top}/run", XDG_DATA_HOME=f"{o.top}/data",
-                      VIREO_WORKER=os.path.abspath(o.worker), VIREO_NO_SYSTEMD="1")
-    os.mkdir(f"{o.top}/run", 0o700)
-    o.initrd = f"{o.top}/i.cpio.gz"
-    subprocess.run([f"{HERE}/../guests/mkinitrd", "--guests", o.guests, "--out", o.initrd,
-                    "--kernel", "full", "--modules",
-                    "hv_vmbus hv_netvsc hv_storvsc sd_mod hyperv_keyboard hid_hyperv hid_generic "
-                    "hyperv_drm hv_utils evdev", "--script", f"{HERE}/worker-guest.sh", "--binary",
-                    "/usr/bin/iperf3"], check=True)
-    machines = []
-    try:
-        a = Machine(o, "a")
-        machines.append(a)
-        a.start()
-        screen(a, o)
-        nat(a, o)
-        b = Machine(o, "b", "video.memory=16")
-        machines.append(b)
-        b.start()
-        b.wait("VIREO-READY", 180)
-        private_switch(a, b)
-        disks(a, o)
-        resized(a, o)
-        life(a, o)
-        killed(b)
-    finally:
-        for m in machines:
-            m.ctl("turn-off", m.name, ok=False)
-        shutil.rmtree(o.top, ignore_errors=True)
+    o, machines = arguments(), []
+    with own_store(o):
+        make_initrd(o, "hv_vmbus hv_netvsc hv_storvsc sd_mod hyperv_keyboard hid_hyperv hid_generic hyperv_drm "
+                    "hv_utils evdev", f"{HERE}/worker-guest.sh", "--binary", "/usr/bin/iperf3")
+        try:
+            a = Machine(o, "a")
+            machines.append(a)
+            a.start()
+            screen(a, o)
+            nat(a, o)
+            b = Machine(o, "b", "video.memory=16")
+            machines.append(b)
+            b.start()
+            b.wait("VIREO-READY", 180)
+            private_switch(a, b)
+            disks(a, o)
+            resized(a, o)
+            life(a, o)
+            killed(b)
+        finally:
+            for m in machines:
+                m.ctl("turn-off", m.name, ok=False)
     print(f"{len(failures)} failed")
     return 1 if failures else 0
 

@@ -86,6 +86,18 @@ static void refuses_what_is_wrong(void)
     refuses(HEAD "[video]\nwidth = 7680\nheight = 4320\n", "video memory");
 }
 
+static void second_disk(void)
+{
+    err e = ERR_INIT;
+    AUTO(vm_config) c = vm_config_new(&e);
+    CHECK(vm_config_set(c, "machine.name", "m", &e) &&
+          vm_config_set(c, "disk0.path", "/first.vhdx", &e));
+    CHECK(vm_config_set(c, "disk1.path", "/second.vhdx", &e));
+    CHECK(c->n_disks == 2 && c->disks[1].slot == 1);
+    guid_random(&c->id);
+    CHECK(vm_config_check(c, &e));
+}
+
 static void settings_by_name(void)
 {
     err e = ERR_INIT;
@@ -121,6 +133,6 @@ static void places_of_disks(void)
 static const struct check_test tests[] = {
     CHECK_TEST(defaults_are_right),    CHECK_TEST(survives_a_round_trip),
     CHECK_TEST(refuses_what_is_wrong), CHECK_TEST(settings_by_name),
-    CHECK_TEST(places_of_disks),
+    CHECK_TEST(second_disk),           CHECK_TEST(places_of_disks),
 };
 CHECK_MAIN(tests)
