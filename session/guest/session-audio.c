@@ -25,8 +25,11 @@ enum {
     FRAGMENT_MS = 10,
     OUT_ROOM = RATE / 5 * FRAME,      /* 200 ms for a host that is late */
     SILENCE_AFTER = RATE / 2 * FRAME, /* so much of it, and it is not sent any more */
-    MIC_TARGET_MS = 40,
-    MIC_MOST_MS = 150,
+    MIC_BLOCK_MS = 20,                /* what the feed's sink takes at once */
+    MIC_TARGET_MS = 40,               /* waiting in the server; more after it ran dry */
+    MIC_TARGET_MOST_MS = 120,
+    MIC_MOST_MS = 250, /* then what comes is left out */
+    MIC_LOOK = 16,     /* messages from one look at the clocks to the next */
     AGAIN_MS = 1000,
 };
 
@@ -53,6 +56,9 @@ static struct {
     struct audio_wire wire;
     bool running;
     uint32_t rate;
+    unsigned target; /* ms */
+    unsigned looks;  /* messages since the last look */
+    size_t waited;   /* bytes, summed up over them */
 } mic = {.fd = -1};
 
 static void connect_server(void *ctx);
@@ -207,6 +213,16 @@ void audio_play_stream(int fd)
 
 /* ---- from the host: what the guest records ---- */
 
+static void drop_feed(void)
+{
+    if (!mic.stream)
+        return;
+    pa_stream_set_underflow_callback(mic.stream, NULL, NULL);
+    pa_stream_disconnect(mic.stream);
+    pa_stream_unref(mic.stream);
+    mic.stream = NULL;
+}
+
 static void stop_mic(void)
 {
     if (mic.fd >= 0) {
@@ -214,24 +230,47 @@ static void stop_mic(void)
         close(mic.fd);
     }
     mic.fd = -1;
-    if (mic.stream) {
-        pa_stream_disconnect(mic.stream);
-        pa_stream_unref(mic.stream);
-    }
-    mic.stream = NULL;
+    drop_feed();
     mic.running = false;
 }
 
 /* Keeps what is buffered near the target: the two clocks differ. */
 static void follow(size_t buffered)
 {
-    long target = RATE * MIC_TARGET_MS / 1000, have = (long)(buffered / FRAME);
+    mic.waited += buffered;
+    if (++mic.looks < MIC_LOOK)
+        return;
+    long have = (long)(mic.waited / mic.looks / FRAME), target = RATE * (long)mic.target / 1000;
     long off = (have - target) / 32; /* 10 ms too much: 15 Hz faster */
     uint32_t rate = (uint32_t)(RATE + (off > 240 ? 240 : off < -240 ? -240 : off));
+    mic.looks = 0;
+    mic.waited = 0;
     if (rate == mic.rate)
         return;
     mic.rate = rate;
     pa_operation *o = pa_stream_update_sample_rate(mic.stream, rate, NULL, NULL);
+    if (o)
+        pa_operation_unref(o);
+}
+
+/* Early requests: the sink takes minreq at a time, not most of what could wait, and what is not
+ * waiting yet it would take as silence. */
+static pa_buffer_attr feed_attr(void)
+{
+    return (pa_buffer_attr){.maxlength = RATE * FRAME,
+                            .tlength = RATE * MIC_MOST_MS / 1000 * FRAME * 2,
+                            .prebuf = RATE * mic.target / 1000 * FRAME,
+                            .minreq = RATE * MIC_BLOCK_MS / 1000 * FRAME};
+}
+
+/* A guest or a host that is busy needs more in store. */
+static void on_feed_dry(pa_stream *s, void *data)
+{
+    if (mic.target >= MIC_TARGET_MOST_MS)
+        return;
+    mic.target += MIC_BLOCK_MS;
+    pa_buffer_attr attr = feed_attr();
+    pa_operation *o = pa_stream_set_buffer_attr(s, &attr, NULL, NULL);
     if (o)
         pa_operation_unref(o);
 }
@@ -275,17 +314,19 @@ static void on_mic_io(pa_mainloop_api *api, pa_io_event *e, int fd, pa_io_event_
 
 static void play_feed(void)
 {
-    const pa_buffer_attr attr = {.maxlength = RATE * FRAME,
-                                 .tlength = RATE * MIC_MOST_MS / 1000 * FRAME * 2,
-                                 .prebuf = RATE * MIC_TARGET_MS / 1000 * FRAME,
-                                 .minreq = RATE * FRAGMENT_MS / 1000 * FRAME};
-    mic.stream = pa_stream_new(context, "from the host", &spec, NULL);
+    mic.target = MIC_TARGET_MS;
     mic.rate = RATE;
-    if (mic.stream)
-        pa_stream_connect_playback(mic.stream, "vireo_mic_feed", &attr,
-                                   PA_STREAM_VARIABLE_RATE | PA_STREAM_DONT_INHIBIT_AUTO_SUSPEND |
-                                       PA_STREAM_DONT_MOVE,
-                                   NULL, NULL);
+    mic.looks = 0;
+    mic.waited = 0;
+    pa_buffer_attr attr = feed_attr();
+    mic.stream = pa_stream_new(context, "from the host", &spec, NULL);
+    if (!mic.stream)
+        return;
+    pa_stream_set_underflow_callback(mic.stream, on_feed_dry, NULL);
+    pa_stream_connect_playback(mic.stream, "vireo_mic_feed", &attr,
+                               PA_STREAM_VARIABLE_RATE | PA_STREAM_EARLY_REQUESTS |
+                                   PA_STREAM_DONT_INHIBIT_AUTO_SUSPEND | PA_STREAM_DONT_MOVE,
+                               NULL, NULL);
 }
 
 static void tell_recording(bool on)
@@ -300,13 +341,10 @@ static void tell_recording(bool on)
     audio_wire_head(&m.head, AUDIO_RUNNING, sizeof m.on, 0, pa_rtclock_now());
     if (send(mic.fd, &m, sizeof m, MSG_DONTWAIT | MSG_NOSIGNAL) != (ssize_t)sizeof m)
         shutdown(mic.fd, SHUT_RDWR);
-    if (on && !mic.stream) {
+    if (on && !mic.stream)
         play_feed();
-    } else if (!on && mic.stream) {
-        pa_stream_disconnect(mic.stream);
-        pa_stream_unref(mic.stream);
-        mic.stream = NULL;
-    }
+    else if (!on)
+        drop_feed();
 }
 
 static void on_source(pa_context *c, const pa_source_info *i, int eol, void *data)

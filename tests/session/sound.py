@@ -26,11 +26,11 @@ def host_pulse():
 
 
 class Recording:
-    """Mono at 48 kHz."""
+    """Mono at 48 kHz. Programs that ask for no latency get large pieces."""
 
-    def __init__(self, device, env=None):
+    def __init__(self, device, env=None, latency=10):
         self.p = subprocess.Popen(["parecord", "-d", device, "--raw", "--format=s16le", "--channels=1", "--rate=48000",
-                                   "--latency-msec=10"], stdout=subprocess.PIPE, env=env, stderr=subprocess.DEVNULL)
+                                   *([f"--latency-msec={latency}"] if latency else [])], stdout=subprocess.PIPE, env=env, stderr=subprocess.DEVNULL)
         self.data, self.begun = b"", threading.Event()
         self.times = []  # (when, bytes there then)
         self.thread = threading.Thread(target=self.read)
@@ -96,11 +96,11 @@ def frequency(part):
     return 48000 / spans[len(spans) // 2] if spans else 0
 
 
-def hear(g, what, seconds, make, device="out.monitor", env=None, player_env=None, sink="vireo", most=None):
+def hear(g, what, seconds, make, device="out.monitor", env=None, player_env=None, sink="vireo", latency=10):
     """Plays a file made by sox on one side, records on the other."""
     path = f"{clipboard.top}/play.wav"
     subprocess.run(make(path), check=True)
-    rec = Recording(device, env)
+    rec = Recording(device, env, latency)
     subprocess.run(["paplay", "-d", sink, path], env=player_env or g.env, check=True, timeout=seconds * 6 + PATIENCE)
     until(lambda: rec.loud(seconds * 0.95), 10)
     time.sleep(0.5)
@@ -150,7 +150,8 @@ def microphone(g):
     check("the session tells that the microphone is heard", until(recording))
     rec.samples()
     check("and that it is heard no more", until(lambda: not recording()))
-    tone(g, "the microphone", SECONDS, 440, device="vireo_mic", env=g.env, player_env=dict(os.environ), sink="micfeed")
+    for what, latency in ("the microphone", 10), ("the microphone, recorded in large pieces", None):
+        tone(g, what, SECONDS, 440, device="vireo_mic", env=g.env, player_env=dict(os.environ), sink="micfeed", latency=latency)
 
 
 def latency(g):
