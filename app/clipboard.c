@@ -151,18 +151,19 @@ static gboolean on_release(VireoDisplayClipboard *skeleton, GDBusMethodInvocatio
 
 /* ---- what this desktop has, for the machine ---- */
 
-/* What the SPICE agent can carry, as this desktop offers it. */
+/* What the guest's agents can carry, as this desktop offers it. */
 static GStrv offered(GdkContentFormats *formats)
 {
-    static const char *const images[] = {"image/png", "image/bmp", "image/tiff", "image/jpeg"};
+    static const char *const others[] = {"text/html", "image/png", "image/bmp", "image/tiff",
+                                         "image/jpeg"};
     g_autoptr(GStrvBuilder) b = g_strv_builder_new();
     if (gdk_content_formats_contain_gtype(formats, G_TYPE_STRING) ||
         gdk_content_formats_contain_mime_type(formats, TEXT_MIME) ||
         gdk_content_formats_contain_mime_type(formats, "text/plain"))
         g_strv_builder_add(b, TEXT_MIME);
-    for (gsize i = 0; i < G_N_ELEMENTS(images); i++)
-        if (gdk_content_formats_contain_mime_type(formats, images[i]))
-            g_strv_builder_add(b, images[i]);
+    for (gsize i = 0; i < G_N_ELEMENTS(others); i++)
+        if (gdk_content_formats_contain_mime_type(formats, others[i]))
+            g_strv_builder_add(b, others[i]);
     if (gdk_content_formats_contain_gtype(formats, GDK_TYPE_TEXTURE) &&
         !gdk_content_formats_contain_mime_type(formats, "image/png"))
         g_strv_builder_add(b, "image/png");

@@ -11,7 +11,8 @@
  * message's service and id and the token of AGENT_WELCOME, or answers AGENT_FAILED. What follows on
  * it is the service's:
  *     AGENT_VDAGENT    the SPICE agent protocol as on its virtio port (spice/vd_agent.h)
- *     AGENT_CLIPBOARD  the same in chunks of one message, only the clipboard (session/clipboard)
+ *     AGENT_CLIPBOARD  the same, only the clipboard, from a helper of ours in a desktop's session;
+ * with AGENT_CLIPBOARD_HTML among the types. While it is there the other's clipboard is not used
  *     AGENT_PLAYBACK, AGENT_RECORD    session/audio/audio-proto.h
  *     AGENT_USB        USB/IP, after the import (Linux Documentation/usb/usbip_protocol.rst)
  * A stream ends by being closed; all end with the control channel.
@@ -43,6 +44,9 @@ enum agent_service {
     AGENT_USB,
     AGENT_SERVICES,
 };
+
+/* A type of content beside those of vd_agent.h. */
+enum { AGENT_CLIPBOARD_HTML = 0x56000001 };
 
 enum agent_message {
     /* guest to host */

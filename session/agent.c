@@ -170,7 +170,9 @@ void vireo_agent_stop(VireoSession *self, guint32 service)
     struct agent_start m = {GUINT32_TO_LE(service), GUINT32_TO_LE(s->id), {0, 0}};
     send_message(self, AGENT_STOP, &m, sizeof m);
     if (service == AGENT_VDAGENT)
-        vireo_clipboard_detach(self->clipboard);
+        vireo_clipboard_detach(self->clipboard, VIREO_AGENT_SPICE);
+    else if (service == AGENT_CLIPBOARD)
+        vireo_clipboard_detach(self->clipboard, VIREO_AGENT_OWN);
     else
         vireo_audio_detach(self->audio, service == AGENT_RECORD);
 }
@@ -207,7 +209,9 @@ static void service_begin(VireoSession *self, guint32 service, guint32 id, int f
     }
     s->state = SERVICE_OPEN;
     if (service == AGENT_VDAGENT)
-        vireo_clipboard_attach(self->clipboard, fd);
+        vireo_clipboard_attach(self->clipboard, VIREO_AGENT_SPICE, fd);
+    else if (service == AGENT_CLIPBOARD)
+        vireo_clipboard_attach(self->clipboard, VIREO_AGENT_OWN, fd);
     else
         vireo_audio_attach(self->audio, service == AGENT_RECORD, fd);
     vireo_session_update(self);
@@ -285,7 +289,8 @@ void vireo_agent_drop(VireoSession *self)
     self->wire.have = 0;
     for (guint i = 0; i < AGENT_SERVICES; i++)
         self->services[i] = (struct service){0};
-    vireo_clipboard_detach(self->clipboard);
+    vireo_clipboard_detach(self->clipboard, VIREO_AGENT_OWN);
+    vireo_clipboard_detach(self->clipboard, VIREO_AGENT_SPICE);
     vireo_audio_detach(self->audio, FALSE);
     vireo_audio_detach(self->audio, TRUE);
     while (!g_queue_is_empty(&self->usb_waits))

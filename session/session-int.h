@@ -41,7 +41,7 @@ struct _VireoSession {
     guint32 offered; /* bits 1 << enum agent_service */
     guint8 token[AGENT_TOKEN];
     guint32 last_id;
-    struct service services[AGENT_SERVICES]; /* VDAGENT, PLAYBACK, RECORD */
+    struct service services[AGENT_SERVICES]; /* all but CONTROL and USB */
     GQueue usb_waits;                        /* struct usb_wait */
 
     struct vireo_clipboard *clipboard;

@@ -36,12 +36,13 @@ static const char *state_of(gboolean offered, gboolean allowed, gboolean on)
 static GVariant *services_now(VireoSession *self)
 {
     const gboolean *p = self->policy;
-    gboolean agent = offers(self, AGENT_VDAGENT);
-    gboolean on = has_viewer(self) && vireo_clipboard_ready(self->clipboard);
+    gboolean agent = offers(self, AGENT_VDAGENT), own = offers(self, AGENT_CLIPBOARD);
+    gboolean on = has_viewer(self) && vireo_clipboard_ready(self->clipboard, VIREO_AGENT_SPICE);
+    gboolean own_on = has_viewer(self) && vireo_clipboard_ready(self->clipboard, VIREO_AGENT_OWN);
     gboolean clipboard = p[VIREO_POLICY_CLIPBOARD_TO_GUEST] || p[VIREO_POLICY_CLIPBOARD_FROM_GUEST];
     GVariantBuilder b;
     g_variant_builder_init(&b, G_VARIANT_TYPE("a{ss}"));
-    g_variant_builder_add(&b, "{ss}", "clipboard", state_of(agent, clipboard, on));
+    g_variant_builder_add(&b, "{ss}", "clipboard", state_of(agent || own, clipboard, on || own_on));
     g_variant_builder_add(&b, "{ss}", "files", state_of(agent, p[VIREO_POLICY_FILES], on));
     g_variant_builder_add(&b, "{ss}", "display", state_of(agent, TRUE, on));
     g_variant_builder_add(&b, "{ss}", "sound",
@@ -113,6 +114,7 @@ static void apply(VireoSession *self)
     /* Open also while nobody looks: the guest tells only once what it has copied, and a viewer that
      * comes later shall find it. What it is goes to viewers alone. */
     want(self, AGENT_VDAGENT, self->enabled);
+    want(self, AGENT_CLIPBOARD, self->enabled);
     want(self, AGENT_PLAYBACK,
          anybody && self->policy[VIREO_POLICY_SOUND] && vireo_audio_wanted(self->audio, FALSE));
     want(self, AGENT_RECORD,
@@ -314,10 +316,11 @@ static void up_changed(gpointer ctx)
     vireo_session_update(ctx);
 }
 
-static void up_clipboard_closed(gpointer ctx)
+static void up_clipboard_closed(gpointer ctx, enum vireo_agent agent)
 {
     VireoSession *self = ctx;
-    self->services[AGENT_VDAGENT].state = SERVICE_CLOSED;
+    self->services[agent == VIREO_AGENT_OWN ? AGENT_CLIPBOARD : AGENT_VDAGENT].state =
+        SERVICE_CLOSED;
     vireo_session_update(self);
 }
 

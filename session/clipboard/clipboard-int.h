@@ -27,14 +27,20 @@ struct selection {
     guint asking;          /* how many times */
 };
 
+/* An agent in the guest that speaks the protocol. */
+struct peer {
+    struct vireo_clipboard *c;
+    struct vireo_stream *stream;
+    struct vdagent_wire *wire;
+    gboolean announced; /* it told its capabilities */
+    guint32 caps;       /* bits 1 << VD_AGENT_CAP_... */
+};
+
 struct vireo_clipboard {
     const struct vireo_clipboard_ops *ops;
     gpointer ctx;
     VireoDisplayClipboard *skeleton;
-    struct vireo_stream *stream;
-    struct vdagent_wire *wire;
-    gboolean announced; /* the agent told its capabilities */
-    guint32 caps;       /* bits 1 << VD_AGENT_CAP_... */
+    struct peer peers[VIREO_AGENTS];
     struct vireo_clipboard_policy policy;
     GPtrArray *viewers; /* GDBusConnection, registered */
     struct selection selections[SELECTIONS];
@@ -43,9 +49,9 @@ struct vireo_clipboard {
     struct vireo_transfers *files;
 };
 
-gboolean vireo_clipboard_can(struct vireo_clipboard *c, guint cap);
-void vireo_clipboard_send(struct vireo_clipboard *c, guint32 type, gconstpointer head, gsize nhead,
-                          gconstpointer data, gsize len);
+gboolean vireo_peer_can(const struct peer *p, guint cap);
+void vireo_peer_send(struct peer *p, guint32 type, gconstpointer head, gsize nhead,
+                     gconstpointer data, gsize len);
 
 /* transfers.c */
 struct vireo_transfers *vireo_transfers_new(struct vireo_clipboard *c);

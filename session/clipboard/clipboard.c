@@ -23,9 +23,9 @@ struct request {
 
 /* ---- to the guest ---- */
 
-gboolean vireo_clipboard_can(struct vireo_clipboard *c, guint cap)
+gboolean vireo_peer_can(const struct peer *p, guint cap)
 {
-    return c->stream && c->announced && (c->caps & 1u << cap);
+    return p->stream && p->announced && (p->caps & 1u << cap);
 }
 
 static void put(void *ctx, const void *bytes, size_t len)
@@ -33,36 +33,47 @@ static void put(void *ctx, const void *bytes, size_t len)
     vireo_stream_write(ctx, bytes, len);
 }
 
-void vireo_clipboard_send(struct vireo_clipboard *c, guint32 type, gconstpointer head, gsize nhead,
-                          gconstpointer data, gsize len)
+void vireo_peer_send(struct peer *p, guint32 type, gconstpointer head, gsize nhead,
+                     gconstpointer data, gsize len)
 {
-    if (c->stream)
-        vdagent_wire_pack(type, head, nhead, data, len, put, c->stream);
+    if (p->stream)
+        vdagent_wire_pack(type, head, nhead, data, len, put, p->stream);
 }
 
-static void send_caps(struct vireo_clipboard *c, gboolean request)
+/* Who has the guest's clipboard. */
+static struct peer *active(struct vireo_clipboard *c)
+{
+    struct peer *own = &c->peers[VIREO_AGENT_OWN];
+    return own->announced ? own : &c->peers[VIREO_AGENT_SPICE];
+}
+
+/* An agent that is told no clipboard's capability keeps its own to itself. A request makes it begin
+ * anew. */
+static void send_caps(struct peer *p, gboolean request, gboolean clipboard)
 {
     guint32 caps = 1u << VD_AGENT_CAP_MONITORS_CONFIG | 1u << VD_AGENT_CAP_REPLY |
-                   1u << VD_AGENT_CAP_CLIPBOARD_BY_DEMAND | 1u << VD_AGENT_CAP_CLIPBOARD_SELECTION |
-                   1u << VD_AGENT_CAP_SPARSE_MONITORS_CONFIG | 1u << VD_AGENT_CAP_MAX_CLIPBOARD |
-                   1u << VD_AGENT_CAP_FILE_XFER_DETAILED_ERRORS |
-                   1u << VD_AGENT_CAP_CLIPBOARD_NO_RELEASE_ON_REGRAB |
-                   1u << VD_AGENT_CAP_CLIPBOARD_GRAB_SERIAL;
+                   1u << VD_AGENT_CAP_SPARSE_MONITORS_CONFIG |
+                   1u << VD_AGENT_CAP_FILE_XFER_DETAILED_ERRORS;
+    if (clipboard)
+        caps |= 1u << VD_AGENT_CAP_CLIPBOARD_BY_DEMAND | 1u << VD_AGENT_CAP_CLIPBOARD_SELECTION |
+                1u << VD_AGENT_CAP_MAX_CLIPBOARD |
+                1u << VD_AGENT_CAP_CLIPBOARD_NO_RELEASE_ON_REGRAB |
+                1u << VD_AGENT_CAP_CLIPBOARD_GRAB_SERIAL;
     guint32 message[2] = {GUINT32_TO_LE(request ? 1u : 0u), GUINT32_TO_LE(caps)};
-    vireo_clipboard_send(c, VD_AGENT_ANNOUNCE_CAPABILITIES, message, sizeof message, NULL, 0);
+    vireo_peer_send(p, VD_AGENT_ANNOUNCE_CAPABILITIES, message, sizeof message, NULL, 0);
 }
 
-static gboolean selections(struct vireo_clipboard *c)
+static gboolean selections(const struct peer *p)
 {
-    return vireo_clipboard_can(c, VD_AGENT_CAP_CLIPBOARD_SELECTION);
+    return vireo_peer_can(p, VD_AGENT_CAP_CLIPBOARD_SELECTION);
 }
 
 /* Selection, if the agent knows them, and then `n` words. */
-static gsize put_head(struct vireo_clipboard *c, guint8 *out, guint selection, const guint32 *words,
+static gsize put_head(const struct peer *p, guint8 *out, guint selection, const guint32 *words,
                       guint n)
 {
     gsize len = 0;
-    if (selections(c)) {
+    if (selections(p)) {
         memset(out, 0, 4);
         out[0] = (guint8)selection;
         len = 4;
@@ -78,10 +89,11 @@ static void tell_guest(struct vireo_clipboard *c, guint32 type, guint selection,
                        const guint32 *words, guint n)
 {
     guint8 message[4 + 4 * 40];
-    if (!vireo_clipboard_can(c, VD_AGENT_CAP_CLIPBOARD_BY_DEMAND) || (selection && !selections(c)))
+    struct peer *p = active(c);
+    if (!vireo_peer_can(p, VD_AGENT_CAP_CLIPBOARD_BY_DEMAND) || (selection && !selections(p)))
         return;
-    gsize len = put_head(c, message, selection, words, MIN(n, 40u));
-    vireo_clipboard_send(c, type, message, len, NULL, 0);
+    gsize len = put_head(p, message, selection, words, MIN(n, 40u));
+    vireo_peer_send(p, type, message, len, NULL, 0);
 }
 
 /* The guest hears that a viewer owns the selection. */
@@ -89,19 +101,21 @@ static void grab_guest(struct vireo_clipboard *c, guint selection)
 {
     struct selection *s = &c->selections[selection];
     guint32 words[32], n = 0;
-    gboolean serials = vireo_clipboard_can(c, VD_AGENT_CAP_CLIPBOARD_GRAB_SERIAL);
+    struct peer *p = active(c);
+    gboolean serials = vireo_peer_can(p, VD_AGENT_CAP_CLIPBOARD_GRAB_SERIAL);
     if (serials)
         words[n++] = s->serial;
     guint first = n;
     for (guint i = 0; s->mimes[i] && n < G_N_ELEMENTS(words); i++) {
         guint32 type = vireo_type_of(s->mimes[i]);
-        gboolean known = type == VD_AGENT_CLIPBOARD_NONE;
+        gboolean known = type == VD_AGENT_CLIPBOARD_NONE ||
+                         (p == &c->peers[VIREO_AGENT_SPICE] && !vireo_type_is_spice(type));
         for (guint k = first; k < n; k++)
             known |= words[k] == type;
         if (!known)
             words[n++] = type;
     }
-    if (n == first || !c->announced)
+    if (n == first || !p->announced)
         return;
     s->serial++;
     tell_guest(c, VD_AGENT_CLIPBOARD_GRAB, selection, words, n);
@@ -111,10 +125,11 @@ static void answer_guest(struct vireo_clipboard *c, guint selection, guint32 typ
                          gsize len)
 {
     guint8 head[8];
-    if (!vireo_clipboard_can(c, VD_AGENT_CAP_CLIPBOARD_BY_DEMAND))
+    struct peer *p = active(c);
+    if (!vireo_peer_can(p, VD_AGENT_CAP_CLIPBOARD_BY_DEMAND))
         return;
-    gsize n = put_head(c, head, selection, &type, 1);
-    vireo_clipboard_send(c, VD_AGENT_CLIPBOARD, head, n, data, len);
+    gsize n = put_head(p, head, selection, &type, 1);
+    vireo_peer_send(p, VD_AGENT_CLIPBOARD, head, n, data, len);
 }
 
 /* ---- to viewers ---- */
@@ -207,7 +222,7 @@ static void on_content(struct vireo_clipboard *c, const guint8 *data, gsize len)
     guint8 selection;
     guint32 type;
     gsize at;
-    if (!vdagent_read_content(data, len, selections(c), &selection, &type, &at))
+    if (!vdagent_read_content(data, len, selections(active(c)), &selection, &type, &at))
         return;
     struct selection *s = &c->selections[selection];
     const char *mime = c->policy.from_guest ? vireo_mime_of(type) : NULL;
@@ -268,8 +283,8 @@ static void release(struct vireo_clipboard *c, guint selection)
 static void on_grab(struct vireo_clipboard *c, const guint8 *data, gsize len)
 {
     struct vdagent_grab g;
-    gboolean serials = vireo_clipboard_can(c, VD_AGENT_CAP_CLIPBOARD_GRAB_SERIAL);
-    if (!vdagent_read_grab(data, len, selections(c), serials, &g))
+    gboolean serials = vireo_peer_can(active(c), VD_AGENT_CAP_CLIPBOARD_GRAB_SERIAL);
+    if (!vdagent_read_grab(data, len, selections(active(c)), serials, &g))
         return;
     struct selection *s = &c->selections[g.selection];
     /* Both sides grabbed at once: what the person did last on the host counts. Serials go round. */
@@ -285,7 +300,7 @@ static void on_grab(struct vireo_clipboard *c, const guint8 *data, gsize len)
 
 static void on_release(struct vireo_clipboard *c, const guint8 *data, gsize len)
 {
-    guint selection = selections(c) && len ? data[0] : 0;
+    guint selection = selections(active(c)) && len ? data[0] : 0;
     if (selection < SELECTIONS && c->selections[selection].owner == OWNER_GUEST)
         release(c, selection);
 }
@@ -337,7 +352,7 @@ static void on_request(struct vireo_clipboard *c, const guint8 *data, gsize len)
     guint8 selection;
     guint32 type;
     gsize at;
-    if (!vdagent_read_content(data, len, selections(c), &selection, &type, &at))
+    if (!vdagent_read_content(data, len, selections(active(c)), &selection, &type, &at))
         return;
     struct selection *s = &c->selections[selection];
     const char *mime = vireo_mime_of(type);
@@ -359,49 +374,92 @@ static void on_request(struct vireo_clipboard *c, const guint8 *data, gsize len)
 
 static void send_size(struct vireo_clipboard *c);
 
-/* An agent of a session is there, perhaps a new one: it hears who owns what. */
-static void on_caps(struct vireo_clipboard *c, const guint8 *data, gsize len)
+/* The agent hears who owns what. */
+static void tell_all_grabs(struct vireo_clipboard *c)
 {
+    gint32 max = GINT32_TO_LE(VDAGENT_MAX_DATA);
+    if (vireo_peer_can(active(c), VD_AGENT_CAP_MAX_CLIPBOARD))
+        vireo_peer_send(active(c), VD_AGENT_MAX_CLIPBOARD, &max, sizeof max, NULL, 0);
+    for (guint i = 0; i < SELECTIONS; i++)
+        if (c->selections[i].owner == OWNER_VIEWER && c->policy.to_guest)
+            grab_guest(c, i);
+}
+
+/* Another agent has the clipboard now: what the guest owned is told anew. */
+static void begin_clipboard(struct vireo_clipboard *c)
+{
+    for (guint i = 0; i < SELECTIONS; i++) {
+        c->selections[i].serial = 0;
+        forget_asking(&c->selections[i]);
+        if (c->selections[i].owner == OWNER_GUEST)
+            release(c, i);
+    }
+}
+
+/* Ours is there: SPICE's shares no clipboard any more. */
+static void take_from_spice(struct vireo_clipboard *c)
+{
+    struct peer *own = &c->peers[VIREO_AGENT_OWN], *spice = &c->peers[VIREO_AGENT_SPICE];
+    own->announced = FALSE; /* for a moment the active one is still the other */
+    for (guint i = 0; i < SELECTIONS; i++)
+        if (c->selections[i].owner == OWNER_VIEWER)
+            tell_guest(c, VD_AGENT_CLIPBOARD_RELEASE, i, NULL, 0);
+    own->announced = TRUE;
+    send_caps(spice, FALSE, FALSE);
+    begin_clipboard(c);
+}
+
+/* An agent of a session is there, perhaps a new one. */
+static void on_caps(struct peer *p, const guint8 *data, gsize len)
+{
+    struct vireo_clipboard *c = p->c;
+    gboolean own = p == &c->peers[VIREO_AGENT_OWN], first = !p->announced;
     bool request;
     guint32 caps;
     if (!vdagent_read_caps(data, len, &request, &caps))
         return;
-    c->caps = caps;
-    c->announced = TRUE;
+    p->caps = caps;
+    p->announced = TRUE;
+    if (own && first)
+        take_from_spice(c);
     if (request)
-        send_caps(c, FALSE);
-    gint32 max = GINT32_TO_LE(VDAGENT_MAX_DATA);
-    if (vireo_clipboard_can(c, VD_AGENT_CAP_MAX_CLIPBOARD))
-        vireo_clipboard_send(c, VD_AGENT_MAX_CLIPBOARD, &max, sizeof max, NULL, 0);
-    for (guint i = 0; i < SELECTIONS; i++)
-        if (c->selections[i].owner == OWNER_VIEWER && c->policy.to_guest)
-            grab_guest(c, i);
-    send_size(c);
+        send_caps(p, FALSE, p == active(c));
+    if (p == active(c))
+        tell_all_grabs(c);
+    if (!own)
+        send_size(c);
     c->ops->changed(c->ctx);
 }
 
-static void on_message(void *ctx, uint32_t type, const uint8_t *data, size_t len)
+static void on_clipboard(struct vireo_clipboard *c, guint32 type, const guint8 *data, gsize len)
 {
-    struct vireo_clipboard *c = ctx;
-    guint32 id, result;
-    guint64 space;
     switch (type) {
-    case VD_AGENT_ANNOUNCE_CAPABILITIES: on_caps(c, data, len); break;
     case VD_AGENT_CLIPBOARD_GRAB: on_grab(c, data, len); break;
     case VD_AGENT_CLIPBOARD_RELEASE: on_release(c, data, len); break;
     case VD_AGENT_CLIPBOARD_REQUEST: on_request(c, data, len); break;
     case VD_AGENT_CLIPBOARD: on_content(c, data, len); break;
-    case VD_AGENT_FILE_XFER_STATUS:
-        if (vdagent_read_status(data, len, &id, &result, &space))
-            vireo_transfers_status(c->files, id, result, space);
-        break;
     default: break;
     }
 }
 
+static void on_message(void *ctx, uint32_t type, const uint8_t *data, size_t len)
+{
+    struct peer *p = ctx;
+    struct vireo_clipboard *c = p->c;
+    guint32 id, result;
+    guint64 space;
+    if (type == VD_AGENT_ANNOUNCE_CAPABILITIES)
+        on_caps(p, data, len);
+    else if (type == VD_AGENT_FILE_XFER_STATUS && p == &c->peers[VIREO_AGENT_SPICE] &&
+             vdagent_read_status(data, len, &id, &result, &space))
+        vireo_transfers_status(c->files, id, result, space);
+    else if (p == active(c))
+        on_clipboard(c, type, data, len);
+}
+
 static void on_progress(void *ctx, size_t have, size_t total)
 {
-    struct vireo_clipboard *c = ctx;
+    struct vireo_clipboard *c = ((struct peer *)ctx)->c;
     /* It moves: patience with whom waits for it. Which selection it is, is not looked at. */
     for (guint i = 0; i < SELECTIONS; i++)
         if (c->selections[i].timeout_id)
@@ -410,12 +468,13 @@ static void on_progress(void *ctx, size_t have, size_t total)
 
 static void on_too_long(void *ctx, uint32_t type, const uint8_t *data, size_t have, uint32_t len)
 {
-    struct vireo_clipboard *c = ctx;
+    struct peer *p = ctx;
+    struct vireo_clipboard *c = p->c;
     guint8 selection;
     guint32 what;
     gsize at;
-    if (type != VD_AGENT_CLIPBOARD ||
-        !vdagent_read_content(data, have, selections(c), &selection, &what, &at))
+    if (type != VD_AGENT_CLIPBOARD || p != active(c) ||
+        !vdagent_read_content(data, have, selections(p), &selection, &what, &at))
         return;
     end_requests(&c->selections[selection]);
     c->ops->message(c->ctx, "What was copied in the guest is too large to be pasted.");
@@ -427,8 +486,8 @@ static const struct vdagent_wire_ops wire_ops = {on_message, on_progress, on_too
 
 static gboolean on_data(gpointer ctx, const guint8 *bytes, gsize len)
 {
-    struct vireo_clipboard *c = ctx;
-    if (vdagent_wire_feed(c->wire, bytes, len))
+    struct peer *p = ctx;
+    if (vdagent_wire_feed(p->wire, bytes, len))
         return TRUE;
     LOG_GUEST("clipboard", "the guest's agent broke its protocol; it is disconnected");
     return FALSE;
@@ -436,49 +495,56 @@ static gboolean on_data(gpointer ctx, const guint8 *bytes, gsize len)
 
 static void on_drained(gpointer ctx)
 {
-    struct vireo_clipboard *c = ctx;
-    vireo_transfers_pump(c->files);
+    struct peer *p = ctx;
+    vireo_transfers_pump(p->c->files);
 }
 
 static void on_closed(gpointer ctx)
 {
-    struct vireo_clipboard *c = ctx;
-    vireo_clipboard_detach(c);
-    c->ops->closed(c->ctx);
+    struct peer *p = ctx;
+    struct vireo_clipboard *c = p->c;
+    enum vireo_agent agent = p == &c->peers[VIREO_AGENT_OWN] ? VIREO_AGENT_OWN : VIREO_AGENT_SPICE;
+    vireo_clipboard_detach(c, agent);
+    c->ops->closed(c->ctx, agent);
 }
 
 static const struct vireo_stream_ops stream_ops = {on_data, on_drained, on_closed};
 
-void vireo_clipboard_attach(struct vireo_clipboard *c, int fd)
+void vireo_clipboard_attach(struct vireo_clipboard *c, enum vireo_agent agent, int fd)
 {
-    vireo_clipboard_detach(c);
-    c->wire = vdagent_wire_new(&wire_ops, c);
-    c->stream = vireo_stream_new(fd, &stream_ops, c);
-    for (guint i = 0; i < SELECTIONS; i++)
-        c->selections[i].serial = 0;
-    send_caps(c, TRUE); /* also what makes vdagentd begin anew */
+    struct peer *p = &c->peers[agent];
+    vireo_clipboard_detach(c, agent);
+    p->c = c;
+    p->wire = vdagent_wire_new(&wire_ops, p);
+    p->stream = vireo_stream_new(fd, &stream_ops, p);
+    if (p == active(c))
+        begin_clipboard(c);
+    /* also what makes vdagentd begin anew */
+    send_caps(p, TRUE, agent == VIREO_AGENT_OWN || p == active(c));
 }
 
-void vireo_clipboard_detach(struct vireo_clipboard *c)
+void vireo_clipboard_detach(struct vireo_clipboard *c, enum vireo_agent agent)
 {
-    if (!c->stream)
+    struct peer *p = &c->peers[agent];
+    if (!p->stream)
         return;
-    g_clear_pointer(&c->stream, vireo_stream_free);
-    g_clear_pointer(&c->wire, vdagent_wire_free);
-    c->announced = FALSE;
-    c->caps = 0;
-    for (guint i = 0; i < SELECTIONS; i++) {
-        if (c->selections[i].owner == OWNER_GUEST)
-            release(c, i);
-        forget_asking(&c->selections[i]);
-    }
-    vireo_transfers_fail_all(c->files, "The guest's agent is gone.");
+    gboolean had = p == active(c);
+    g_clear_pointer(&p->stream, vireo_stream_free);
+    g_clear_pointer(&p->wire, vdagent_wire_free);
+    p->announced = FALSE;
+    p->caps = 0;
+    if (had)
+        begin_clipboard(c);
+    if (had && agent == VIREO_AGENT_OWN)
+        send_caps(active(c), TRUE, TRUE);
+    if (agent == VIREO_AGENT_SPICE)
+        vireo_transfers_fail_all(c->files, "The guest's agent is gone.");
     c->ops->changed(c->ctx);
 }
 
-gboolean vireo_clipboard_ready(struct vireo_clipboard *c)
+gboolean vireo_clipboard_ready(struct vireo_clipboard *c, enum vireo_agent agent)
 {
-    return c->announced;
+    return c->peers[agent].announced;
 }
 
 /* ---- the screen ---- */
@@ -490,13 +556,14 @@ static void send_size(struct vireo_clipboard *c)
         VDAgentMonitorsConfig head;
         VDAgentMonConfig monitor;
     } __attribute__((packed)) m = {0};
-    if (!c->width || !c->height || !vireo_clipboard_can(c, VD_AGENT_CAP_MONITORS_CONFIG))
+    struct peer *p = &c->peers[VIREO_AGENT_SPICE];
+    if (!c->width || !c->height || !vireo_peer_can(p, VD_AGENT_CAP_MONITORS_CONFIG))
         return;
     m.head.num_of_monitors = GUINT32_TO_LE(1u);
     m.monitor.width = GUINT32_TO_LE(c->width);
     m.monitor.height = GUINT32_TO_LE(c->height);
     m.monitor.depth = GUINT32_TO_LE(32u);
-    vireo_clipboard_send(c, VD_AGENT_MONITORS_CONFIG, &m, sizeof m, NULL, 0);
+    vireo_peer_send(p, VD_AGENT_MONITORS_CONFIG, &m, sizeof m, NULL, 0);
 }
 
 static gboolean on_size_time(gpointer data)
@@ -688,7 +755,8 @@ struct vireo_clipboard *vireo_clipboard_new(const struct vireo_clipboard_ops *op
 void vireo_clipboard_free(struct vireo_clipboard *c)
 {
     g_ptr_array_set_size(c->viewers, 0);
-    vireo_clipboard_detach(c);
+    for (guint i = 0; i < VIREO_AGENTS; i++)
+        vireo_clipboard_detach(c, i);
     for (guint i = 0; i < SELECTIONS; i++)
         disown(c, i);
     g_clear_handle_id(&c->size_id, g_source_remove);

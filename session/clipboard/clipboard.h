@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * The clipboard between viewers and the guest's SPICE agent, and what else goes by that agent:
- * files and the screen's size. Content moves only when somebody pastes. One owner a selection: the
- * guest, or one viewer; a viewer is a connection that serves org.qemu.Display1.Clipboard and
+ * The clipboard between viewers and the guest, and what else goes by the guest's SPICE agent: files
+ * and the screen's size. The clipboard goes by our own agent's helper where that is, else by
+ * SPICE's too, then without HTML. Content moves only when somebody pastes. One owner a selection:
+ * the guest, or one viewer; a viewer is a connection that serves org.qemu.Display1.Clipboard and
  * registered. What the guest says is hostile; what it sends is bounded by vdagent-wire.h. Thread:
  * the main loop's.
  */
@@ -12,11 +13,13 @@
 
 struct vireo_clipboard;
 
+enum vireo_agent { VIREO_AGENT_SPICE, VIREO_AGENT_OWN, VIREO_AGENTS };
+
 struct vireo_clipboard_ops {
     /* Whether the connection is an enhanced console. */
     gboolean (*is_viewer)(gpointer ctx, GDBusConnection *c);
     /* The stream is gone. */
-    void (*closed)(gpointer ctx);
+    void (*closed)(gpointer ctx, enum vireo_agent agent);
     /* What the agent can, or whether it is there, changed. */
     void (*changed)(gpointer ctx);
     void (*message)(gpointer ctx, const char *text);
@@ -34,10 +37,10 @@ void vireo_clipboard_free(struct vireo_clipboard *c);
 GDBusInterfaceSkeleton *vireo_clipboard_skeleton(struct vireo_clipboard *c);
 
 /* The guest's stream; fd is taken. */
-void vireo_clipboard_attach(struct vireo_clipboard *c, int fd);
-void vireo_clipboard_detach(struct vireo_clipboard *c);
-/* The agent of a desktop's session is there. */
-gboolean vireo_clipboard_ready(struct vireo_clipboard *c);
+void vireo_clipboard_attach(struct vireo_clipboard *c, enum vireo_agent agent, int fd);
+void vireo_clipboard_detach(struct vireo_clipboard *c, enum vireo_agent agent);
+/* The agent of a desktop's session is there; SPICE's also takes files and the screen's size. */
+gboolean vireo_clipboard_ready(struct vireo_clipboard *c, enum vireo_agent agent);
 
 void vireo_clipboard_set_policy(struct vireo_clipboard *c, struct vireo_clipboard_policy policy);
 /* The connection is no viewer any more. */

@@ -3,6 +3,8 @@
 
 #include <spice/vd_agent.h>
 
+#include "session/agent-proto.h"
+
 static const struct {
     guint32 type;
     const char *mime;
@@ -11,6 +13,7 @@ static const struct {
     {VD_AGENT_CLIPBOARD_UTF8_TEXT, "text/plain;charset=utf-8"},
     {VD_AGENT_CLIPBOARD_UTF8_TEXT, "text/plain"},
     {VD_AGENT_CLIPBOARD_UTF8_TEXT, "UTF8_STRING"},
+    {AGENT_CLIPBOARD_HTML, "text/html"},
     {VD_AGENT_CLIPBOARD_IMAGE_PNG, "image/png"},
     {VD_AGENT_CLIPBOARD_IMAGE_BMP, "image/bmp"},
     {VD_AGENT_CLIPBOARD_IMAGE_TIFF, "image/tiff"},
@@ -31,6 +34,11 @@ guint32 vireo_type_of(const char *mime)
         if (g_ascii_strcasecmp(names[i].mime, mime) == 0)
             return names[i].type;
     return VD_AGENT_CLIPBOARD_NONE;
+}
+
+gboolean vireo_type_is_spice(guint32 type)
+{
+    return type != AGENT_CLIPBOARD_HTML;
 }
 
 GStrv vireo_mimes_of(const guint32 *types, guint n)

@@ -31,6 +31,11 @@ struct vireo_transfers *vireo_transfers_new(struct vireo_clipboard *c)
     return f;
 }
 
+static struct peer *spice(struct vireo_transfers *f)
+{
+    return &f->c->peers[VIREO_AGENT_SPICE];
+}
+
 static void tell(struct vireo_transfers *f, struct transfer *t, const char *state, const char *text)
 {
     f->c->ops->transfer(f->c->ctx, t->id, t->done, t->total, state, text);
@@ -67,13 +72,13 @@ static struct transfer *find(struct vireo_transfers *f, guint id)
 static void send_status(struct vireo_transfers *f, guint id, guint32 result)
 {
     guint32 m[2] = {GUINT32_TO_LE(id), GUINT32_TO_LE(result)};
-    vireo_clipboard_send(f->c, VD_AGENT_FILE_XFER_STATUS, m, sizeof m, NULL, 0);
+    vireo_peer_send(spice(f), VD_AGENT_FILE_XFER_STATUS, m, sizeof m, NULL, 0);
 }
 
 static void send_data(struct vireo_transfers *f, struct transfer *t, const guint8 *data, gsize n)
 {
     VDAgentFileXferDataMessage m = {.id = GUINT32_TO_LE(t->id), .size = GUINT64_TO_LE((guint64)n)};
-    vireo_clipboard_send(f->c, VD_AGENT_FILE_XFER_DATA, &m, sizeof m, data, n);
+    vireo_peer_send(spice(f), VD_AGENT_FILE_XFER_DATA, &m, sizeof m, data, n);
     t->done += n;
 }
 
@@ -110,7 +115,8 @@ static struct transfer *next_going(struct vireo_transfers *f)
 void vireo_transfers_pump(struct vireo_transfers *f)
 {
     struct transfer *t;
-    while (f->c->stream && vireo_stream_queued(f->c->stream) < MAX_QUEUED && (t = next_going(f)))
+    while (spice(f)->stream && vireo_stream_queued(spice(f)->stream) < MAX_QUEUED &&
+           (t = next_going(f)))
         if (send_piece(f, t)) {
             /* the next one's turn */
             g_queue_remove(&f->transfers, t);
@@ -178,9 +184,9 @@ static gboolean check(struct vireo_transfers *f, int fd, struct stat *st, GError
     const char *why = NULL;
     if (!f->c->policy.files)
         why = "This machine's settings keep files from the guest.";
-    else if (!f->c->announced)
+    else if (!spice(f)->announced)
         why = "The guest's desktop has no agent that takes files.";
-    else if (vireo_clipboard_can(f->c, VD_AGENT_CAP_FILE_XFER_DISABLED))
+    else if (vireo_peer_can(spice(f), VD_AGENT_CAP_FILE_XFER_DISABLED))
         why = "The guest is set up not to take files.";
     else if (g_queue_get_length(&f->transfers) >= MAX_TRANSFERS)
         why = "Too many files are on their way already.";
@@ -206,7 +212,7 @@ guint vireo_transfers_send(struct vireo_transfers *f, int fd, const char *name, 
     g_queue_push_tail(&f->transfers, t);
     g_autofree char *text = announcement(name, t->total, &len);
     guint32 id = GUINT32_TO_LE(t->id);
-    vireo_clipboard_send(f->c, VD_AGENT_FILE_XFER_START, &id, sizeof id, text, len + 1);
+    vireo_peer_send(spice(f), VD_AGENT_FILE_XFER_START, &id, sizeof id, text, len + 1);
     return t->id;
 }
 

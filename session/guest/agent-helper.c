@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Helpers in the sessions of users: vireo-agent-session connects to a socket of ours, says which
- * services it has, and gets the streams that the host asks for as descriptors. Only the helper of
- * the user at the seat gets any; when another user comes to the seat the streams go with him.
+ * Helpers in the sessions of users: vireo-agent-session and vireo-agent-clipboard connect to a
+ * socket of ours, say which services they have, and get the streams that the host asks for as
+ * descriptors. Only helpers of the user at the seat get any, the newest of those that have the
+ * service; when another user comes to the seat the streams go with him.
  */
 #include <endian.h>
 #include <errno.h>
@@ -18,7 +19,7 @@
 #include "session/guest/agent.h"
 #include "session/guest/helper-proto.h"
 
-enum { HELPERS = 8, SEATS_MS = 1000 };
+enum { HELPERS = 16, HELPERS_OF_USER = 4, SEATS_MS = 1000 };
 
 const char *helper_path = "/run/vireo-agent/session";
 long helper_user = -1;
@@ -27,6 +28,7 @@ static struct helper {
     int fd; /* -1: free */
     uid_t uid;
     uint32_t services;
+    uint64_t age; /* the greater the newer */
     struct watch *watch;
 } helpers[HELPERS];
 static int listener = -1;
@@ -34,12 +36,19 @@ static uid_t at_seat = (uid_t)-1;
 
 static void look_at_seats(void);
 
-static struct helper *present(void)
+static bool is_present(const struct helper *h)
 {
-    for (unsigned i = HELPERS; i-- > 0;)
-        if (helpers[i].fd >= 0 && helpers[i].uid == at_seat && helpers[i].services)
-            return &helpers[i];
-    return NULL;
+    return h->fd >= 0 && h->uid == at_seat;
+}
+
+static struct helper *serving(uint32_t service)
+{
+    struct helper *newest = NULL;
+    for (unsigned i = 0; i < HELPERS; i++)
+        if (is_present(&helpers[i]) && (helpers[i].services & 1u << service) &&
+            (!newest || helpers[i].age > newest->age))
+            newest = &helpers[i];
+    return newest;
 }
 
 static unsigned count(void)
@@ -68,10 +77,13 @@ static void send_to(struct helper *h, const struct helper_message *m, int fd)
         shutdown(h->fd, SHUT_RDWR);
 }
 
-static void stop_all(struct helper *h, uint32_t service)
+/* 0: all */
+void helper_stop(uint32_t service)
 {
     struct helper_message m = {HELPER_STOP, service};
-    send_to(h, &m, -1);
+    for (unsigned i = 0; i < HELPERS; i++)
+        if (is_present(&helpers[i]))
+            send_to(&helpers[i], &m, -1);
 }
 
 static void look_at_seats(void)
@@ -82,9 +94,7 @@ static void look_at_seats(void)
     else if (sd_seat_get_active("seat0", NULL, &uid) < 0)
         uid = (uid_t)-1;
     if (uid != at_seat) {
-        struct helper *before = present();
-        if (before)
-            stop_all(before, 0);
+        helper_stop(0);
         at_seat = uid;
         control_changed();
     }
@@ -117,6 +127,21 @@ static void on_helper(void *ctx, short revents)
     control_changed();
 }
 
+/* If the user has too many. */
+static void drop_oldest(uid_t uid)
+{
+    struct helper *oldest = NULL;
+    unsigned n = 0;
+    for (unsigned i = 0; i < HELPERS; i++)
+        if (helpers[i].fd >= 0 && helpers[i].uid == uid) {
+            n++;
+            if (!oldest || helpers[i].age < oldest->age)
+                oldest = &helpers[i];
+        }
+    if (n > HELPERS_OF_USER)
+        drop(oldest);
+}
+
 static void on_connection(void *ctx, short revents)
 {
     struct ucred who;
@@ -133,13 +158,12 @@ static void on_connection(void *ctx, short revents)
         close(fd);
         return;
     }
+    static uint64_t age;
     h->fd = fd;
     h->uid = who.uid;
     h->services = 0;
-    /* One helper a user: a new one takes the place of the old. */
-    for (unsigned i = 0; i < HELPERS; i++)
-        if (&helpers[i] != h && helpers[i].fd >= 0 && helpers[i].uid == who.uid)
-            drop(&helpers[i]);
+    h->age = ++age;
+    drop_oldest(who.uid);
 }
 
 bool helper_begin(void)
@@ -163,14 +187,17 @@ bool helper_begin(void)
 
 uint32_t helper_services(void)
 {
-    struct helper *h = present();
-    return h ? h->services : 0;
+    uint32_t all = 0;
+    for (unsigned i = 0; i < HELPERS; i++)
+        if (is_present(&helpers[i]))
+            all |= helpers[i].services;
+    return all;
 }
 
 void helper_start(uint32_t service, uint32_t id)
 {
-    struct helper *h = present();
-    if (!h || !(h->services & 1u << service)) {
+    struct helper *h = serving(service);
+    if (!h) {
         control_failed(service, id, AGENT_FAILURE_MISSING);
         return;
     }
@@ -182,12 +209,4 @@ void helper_start(uint32_t service, uint32_t id)
     struct helper_message m = {HELPER_STREAM, service};
     send_to(h, &m, fd);
     close(fd);
-}
-
-/* 0: all */
-void helper_stop(uint32_t service)
-{
-    struct helper *h = present();
-    if (h)
-        stop_all(h, service);
 }

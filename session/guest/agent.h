@@ -23,7 +23,14 @@ struct watch *watch_add(int fd, short events, void (*fn)(void *ctx, short revent
 void watch_events(struct watch *w, short events);
 void watch_remove(struct watch *w);
 /* One call of fn at that time (CLOCK_MONOTONIC, ms); 0: never. A few timers, known by number. */
-enum timer_id { TIMER_CONNECT, TIMER_SEATS, TIMERS };
+enum timer_id {
+    TIMER_CONNECT,
+    TIMER_SEATS,
+    TIMER_AGENT, /* from here on vireo-agent-clipboard's */
+    TIMER_DESKTOP,
+    TIMER_LOOK,
+    TIMERS,
+};
 void timer_set(enum timer_id t, uint64_t at, void (*fn)(void));
 uint64_t now_ms(void);
 void loop_run(void); /* until SIGTERM */
@@ -53,7 +60,7 @@ void port_stop(void);
 extern const char *helper_path;
 extern long helper_user; /* >= 0: who is at the seat, without asking logind */
 bool helper_begin(void);
-uint32_t helper_services(void); /* of the helper of the user on the seat */
+uint32_t helper_services(void); /* of the helpers of the user on the seat */
 void helper_start(uint32_t service, uint32_t id);
 void helper_stop(uint32_t service);
 

@@ -407,7 +407,7 @@ void spice_agent_grab(struct spice_agent *a, guint selection, const char *const 
     disown(a, selection);
     for (guint i = 0; mimes[i] && n < G_N_ELEMENTS(types); i++) {
         guint32 type = vireo_type_of(mimes[i]);
-        gboolean skip = type == VD_AGENT_CLIPBOARD_NONE;
+        gboolean skip = type == VD_AGENT_CLIPBOARD_NONE || !vireo_type_is_spice(type);
         for (guint k = 0; k < n; k++)
             skip |= types[k] == type;
         if (!skip)

@@ -113,7 +113,7 @@ class Guest:
 def key_of(o):
     """Of what the saved state is made of, but not the worker: states outlive those."""
     h = hashlib.sha256(open(__file__, "rb").read())
-    for path in ("vireo-agent", "vireo-agent-session"):
+    for path in ("vireo-agent", "vireo-agent-session", "vireo-agent-clipboard"):
         with open(f"{o.build}/session/guest/{path}", "rb") as f:
             h.update(f.read())
     for path in ("root.ext4", "initrd", "vmlinuz"):

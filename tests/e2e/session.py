@@ -70,14 +70,22 @@ def texts():
 def clipboard(g):
     for name, data in texts().items():
         check(f"text, {name}: host to guest", to_guest(g, data))
-        path = put_file(g, name.replace(" ", "-"), data)
-        check(f"text, {name}: guest to host", from_guest(g, path, data))
+        path = put_file(g, name.replace(" ", "-"), b"back: " + data)
+        check(f"text, {name}: guest to host", from_guest(g, path, b"back: " + data))
     check("no text at all: host to guest", to_guest(g, b""))
-    png = subprocess.run(["convert", "-size", "320x200", "plasma:red-blue", "png:-"],
-                         stdout=subprocess.PIPE).stdout
-    check("a picture: host to guest", to_guest(g, png, "image/png", "image/png"))
+    check("a picture: host to guest", to_guest(g, picture(), "image/png", "image/png"))
+    png = picture()
     path = put_file(g, "picture.png", png)
     check("a picture: guest to host", from_guest(g, path, png, "image/png", "image/png"))
+    page = "<p>one <b>two</b> \u20ac</p>\n".encode()
+    check("HTML: host to guest", to_guest(g, page, "text/html", "text/html"))
+    path = put_file(g, "page.html", page * 2)
+    check("HTML: guest to host", from_guest(g, path, page * 2, "text/html", "text/html"))
+
+
+def picture():
+    """Another one each time."""
+    return subprocess.run(["convert", "-size", "320x200", "plasma:red-blue", "png:-"], stdout=subprocess.PIPE).stdout
 
 
 def many_owners(g):

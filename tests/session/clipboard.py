@@ -8,6 +8,7 @@ from guest import *
 
 build = os.path.abspath(sys.argv[1])
 NAME = "guest"
+NEEDS = ["clipboard", "sound", "microphone"]
 
 
 def ctl(*args, ok=True, data=None):
@@ -51,21 +52,45 @@ def texts():
 def text(g):
     for name, data in texts().items():
         check(f"text, {name}: host to guest", to_guest(g, data))
-        check(f"text, {name}: guest to host", from_guest(g, data))
+        check(f"text, {name}: guest to host", from_guest(g, b"back: " + data))
     check("no text at all: host to guest", to_guest(g, b""))
     check("the primary selection: host to guest", to_guest(g, b"selected", None, "UTF8_STRING", "--primary"))
     check("the primary selection: guest to host", from_guest(g, b"there", None, None, "--primary"))
 
 
+def picture():
+    """Another one each time."""
+    return subprocess.run(["convert", "-size", "320x200", "plasma:red-blue", "png:-"], stdout=subprocess.PIPE).stdout
+
+
 def pictures(g):
-    png = subprocess.run(["convert", "-size", "320x200", "plasma:red-blue", "png:-"], stdout=subprocess.PIPE).stdout
-    check("a picture: host to guest", to_guest(g, png, "image/png", "image/png"))
-    check("a picture: guest to host", from_guest(g, png, "image/png", "image/png"))
+    check("a picture: host to guest", to_guest(g, picture(), "image/png", "image/png"))
+    check("a picture: guest to host", from_guest(g, picture(), "image/png", "image/png"))
 
 
-def many_owners(g):
+def html(g):
+    page = "<p>one <b>two</b> \u20ac \U0001f600</p>\n".encode()
+    check("HTML: host to guest", to_guest(g, page, "text/html", "text/html"))
+    check("HTML: guest to host", from_guest(g, b"<i>back</i>" + page, "text/html", "text/html"))
+    big = b"<p>" + b"large " * 400000 + b"</p>"
+    check("HTML of 2.4 MB: host to guest", to_guest(g, big, "text/html", "text/html"))
+    check("HTML of 2.4 MB: guest to host", from_guest(g, big + b"<p>back", "text/html", "text/html"))
+
+
+def spice_alone(g):
+    """Without our own helper SPICE's agent serves, but for HTML; and back."""
+    g.stop("clipboard")
+    check("SPICE's agent alone: host to guest", to_guest(g, b"by SPICE"))
+    check("SPICE's agent alone: guest to host", from_guest(g, b"back by SPICE"))
+    check("SPICE's agent alone: a picture", to_guest(g, picture(), "image/png", "image/png"))
+    g.start_clipboard()
+    check("our own again: HTML, host to guest", to_guest(g, b"<i>a</i>", "text/html", "text/html"))
+    check("our own again: HTML, guest to host", from_guest(g, b"<i>b</i>", "text/html", "text/html"))
+
+
+def many_owners(g, turns=100):
     """Copies on both sides at random times; afterwards both have the same, and the next copy counts on both."""
-    for n in range(100):
+    for n in range(turns):
         ctl("clipboard", "set", NAME, data=b"host %d" % n)
         if random.random() < 0.5:
             time.sleep(random.random() * 0.15)
@@ -73,7 +98,7 @@ def many_owners(g):
         if random.random() < 0.5:
             time.sleep(random.random() * 0.15)
     begin = time.monotonic()
-    check("after 200 changes of owner the host's text is in the guest", to_guest(g, b"the last"))
+    check(f"after {2 * turns} changes of owner the host's text is in the guest", to_guest(g, b"the last"))
     check("and then the guest's on the host", from_guest(g, b"the very last"))
     check("and the host's again", to_guest(g, b"really"))
     print(f"     in {time.monotonic() - begin:.1f} s")
@@ -83,16 +108,22 @@ def many_owners(g):
 
 
 def policy(g):
-    ctl("session", "policy", NAME, "clipboard-to-guest=no", "files=no")
-    r = ctl("clipboard", "set", NAME, data=b"secret", ok=False)
-    got = g.paste(seconds=5)
-    check("nothing is pasted in the guest when that is not allowed", r.returncode != 0 and b"secret" not in (got or b""), got)
     path = f"{top}/refused"
     with open(path, "wb") as f:
         f.write(b"no")
+    ctl("session", "policy", NAME, "files=no")
     r = ctl("send", NAME, path, ok=False)
     check("no file is sent when that is not allowed", r.returncode != 0, r.stderr)
-    ctl("session", "policy", NAME, "clipboard-to-guest=yes", "clipboard-from-guest=no", "files=yes")
+    ctl("session", "policy", NAME, "files=yes")
+    policy_text(g)
+
+
+def policy_text(g):
+    ctl("session", "policy", NAME, "clipboard-to-guest=no")
+    r = ctl("clipboard", "set", NAME, data=b"secret", ok=False)
+    got = g.paste(seconds=5)
+    check("nothing is pasted in the guest when that is not allowed", r.returncode != 0 and b"secret" not in (got or b""), got)
+    ctl("session", "policy", NAME, "clipboard-to-guest=yes", "clipboard-from-guest=no")
     g.copy(b"hidden")
     time.sleep(2)
     r = ctl("clipboard", "get", NAME, ok=False)
@@ -148,9 +179,10 @@ def begin(folder):
     ctl("create", NAME)
     ctl("start", NAME)
     g = Guest(f"{folder}/guest", build, f"{folder}/agent.sock")
-    if not check("the agent offers an enhanced session", until(lambda: is_ready("clipboard", "sound", "microphone")), services()):
-        for log in "agent", "vdagentd", "vdagent", "helper":
-            print(f"---- {log}\n" + open(f"{g.folder}/{log}.log").read()[-2000:])
+    if not check("the agent offers an enhanced session", until(lambda: is_ready(*NEEDS)), services()):
+        for log in "agent", "vdagentd", "vdagent", "helper", "clipboard", "sway":
+            if os.path.exists(f"{g.folder}/{log}.log"):
+                print(f"---- {log}\n" + open(f"{g.folder}/{log}.log").read()[-2000:])
         end(g)
         sys.exit(1)
     return g
@@ -184,4 +216,4 @@ def main(parts):
 
 
 if __name__ == "__main__":
-    main([text, pictures, many_owners, policy, files, again])
+    main([text, pictures, html, spice_alone, many_owners, policy, files, again])

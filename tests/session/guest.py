@@ -82,6 +82,7 @@ class Guest:
         self.start_vdagentd()
         self.start_vdagent()
         self.run("helper", f"{self.build}/session/guest/vireo-agent-session", "--agent", f"{folder}/session")
+        self.start_clipboard()
 
     def run(self, name, *command):
         log = open(f"{self.folder}/{name}.log", "ab")
@@ -98,6 +99,9 @@ class Guest:
 
     def start_vdagent(self):
         self.run("vdagent", "/usr/bin/spice-vdagent", "-x", "-d", "-S", f"{self.folder}/vdagentd", "-s", f"{self.folder}/port")
+
+    def start_clipboard(self):
+        self.run("clipboard", f"{self.build}/session/guest/vireo-agent-clipboard", "--agent", f"{self.folder}/session")
 
     def restart_agent(self):
         """The daemon ends with it and is started again, as its units have it, and with it spice-vdagent."""
