@@ -7,7 +7,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 [ -d /run/systemd/system ] || { echo "This system does not run systemd; the agent needs it." >&2; exit 1; }
 
 if command -v apt-get >/dev/null && command -v dpkg >/dev/null; then # Debian, Ubuntu, Mint
-    apt-get install -y "$here/vireo-agent.deb" spice-vdagent ||
+    apt-get install -y "$here/vireo-agent.deb" spice-vdagent libwayland-client0 libxcb-xfixes0 ||
         dpkg -i "$here/vireo-agent.deb" # without a network: what it needs is often there
 else
     if command -v dnf >/dev/null; then # Fedora and its kin
