@@ -88,7 +88,7 @@ struct run {
     guint8 out[CHUNK], in[CHUNK];
     gsize out_len, in_len;
     gboolean escape; /* Ctrl-A was typed */
-    gboolean tty, gone, quit, started;
+    gboolean tty, gone, quit, started, noted;
     int signal_fd, signal;
     char id[GUID_STR_LEN + 1]; /* the worker's, once there is one */
     struct shot shots[CLI_LIST];
@@ -296,7 +296,11 @@ static bool watch_signals(struct run *r, err *e)
 /* "off" comes twice: before it starts, too. Changes are told in their order. */
 static void on_changed(GDBusProxy *proxy, GVariant *changed, const char *const *gone, struct run *r)
 {
-    const char *state;
+    const char *state, *note;
+    if (!r->noted && g_variant_lookup(changed, "BackendNote", "&s", &note) && *note) {
+        fprintf(stderr, "vireoctl: %s%s\n", note, r->tty ? "\r" : "");
+        r->noted = TRUE;
+    }
     if (!g_variant_lookup(changed, "State", "&s", &state))
         return;
     gboolean over = strcmp(state, "off") == 0 || strcmp(state, "crashed") == 0;
@@ -506,9 +510,7 @@ static int tell_end(struct run *r, const char **how)
 
 static int run_machine(struct run *r, const struct run_options *o, err *e)
 {
-    const char *how, *note = vireo_machine1_get_backend_note(r->client->machine);
-    if (note && *note)
-        fprintf(stderr, "vireoctl: %s\n", note);
+    const char *how;
     if (!open_input(r, o, e) || !plan_shots(r, &o->shots, true, e))
         return CLI_FAILED;
     r->port_in = g_unix_fd_add(r->port, G_IO_IN | G_IO_HUP, on_port, r);

@@ -3,6 +3,7 @@
 
 ends.py VIREOCTL"""
 import ctypes
+import json
 import os
 import re
 import signal
@@ -80,6 +81,15 @@ p = subprocess.Popen([vireoctl, "run", "--accel", "soft", "--multiboot", path("f
 time.sleep(1)
 check(len(p.communicate(timeout=60)[0]) == 65536, "output was lost when nobody read it for a while")
 check(p.returncode == 0, "the flood did not end by itself")
+
+# ---- which processor, and why ----
+figures = os.path.join(folder.name, "figures")
+status, _, errors = run("--accel", "auto", "--multiboot", path("off", multiboot(OFF)), "--stats", figures)
+with open(figures, encoding="utf-8") as f:
+    backend = json.load(f)["backend"]
+check(status == 0, f"--accel auto: exit status {status}: {errors}")
+check(errors == "" if backend == "kvm" else re.fullmatch("vireoctl: software processor in use, because .*\n", errors),
+      f"--accel auto on {backend} says {errors!r}")
 
 # ---- wrong input: one line and status 2 ----
 small = path("small", multiboot(HALT))
