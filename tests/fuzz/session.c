@@ -19,8 +19,12 @@ static void quiet(void *ctx, enum log_level level, const char *subsystem, const 
 {
 }
 
-static void settle(void)
+/* A policy that is set is looked at at once, and with it what is to be asked of the guest. */
+static void settle(VireoSession *session)
 {
+    for (int i = 0; i < 20 && g_main_context_iteration(NULL, FALSE); i++)
+        ;
+    vireo_session_set_policy(session, VIREO_POLICY_USB, TRUE);
     for (int i = 0; i < 20 && g_main_context_iteration(NULL, FALSE); i++)
         ;
 }
@@ -85,9 +89,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         vireo_session_set_policy(s, i, TRUE);
     vireo_session_set_enabled(s, TRUE);
     begin(s, 0, true);
-    settle();
-    g_usleep(21000); /* what is asked for is asked for after 20 ms */
-    settle();
+    settle(s);
     for (size_t at = 0; at + 2 <= size;) {
         unsigned i = data[at] & 3, what = data[at] >> 2 & 3;
         size_t n = data[at + 1];
@@ -106,12 +108,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             write_all(streams[i], data + at, n);
             at += n;
         }
-        settle();
+        settle(s);
     }
     vireo_session_close(s);
     for (unsigned i = 0; i < 4; i++)
         if (streams[i] >= 0)
             close(streams[i]);
-    settle();
+    for (int i = 0; i < 20 && g_main_context_iteration(NULL, FALSE); i++)
+        ;
     return 0;
 }

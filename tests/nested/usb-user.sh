@@ -2,6 +2,7 @@
 # The person's part in L1, as an ordinary user: lends devices by usb-loop, sees what the guest can do with them.
 # Lines "QEMU: command" go to QEMU's monitor (tests/nested/usb.py).
 disk=46f4:0001 serial=0403:6001 tablet=0627:0001 audio=46f4:0002
+. /usb-common.sh
 mkfifo orders
 usb-loop <orders >answers 2>errors &
 exec 3>orders
@@ -39,32 +40,6 @@ attach() {
 detach() {
     ask "detach $id"
     [ "$reply" = "detached $id" ] || die "detach: $reply"
-}
-
-# Runs a command as root; its output into $said.
-root() {
-    echo "$*" >order.new
-    mv order.new order
-    while [ ! -e answer ]; do sleep 0.05; done
-    status=$(tail -n 1 answer)
-    said=$(sed '$d' answer)
-    rm -f answer
-    return "$status"
-}
-
-# Waits until a command of root succeeds.
-until_root() {
-    tries=0
-    until root "$*"; do
-        tries=$((tries + 1))
-        [ $tries -lt 400 ] || die "never: $* ($said)"
-        sleep 0.2
-    done
-}
-
-# The disk that is (vhci) or is not (-v vhci) behind vhci_hcd, into $said.
-find_disk() {
-    until_root "for d in /sys/block/sd*; do readlink -f \$d; done | grep /usb | grep $* | sed 's,.*/,,' | grep ."
 }
 
 # What the viewer's device list says of them; needs the disk partitioned (storage).

@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """USB devices through session/usb, nested: QEMU's devices in L1 are lent by tests/nested/usb-loop to L1's own
 vhci_hcd. usb.py --guests DIR --loop PROGRAM PART... (parts: functions of usb-user.sh). What the guest plays and
-sends is looked at outside: the sound that L1's card played, the bytes that its serial line carried."""
+sends is looked at outside: the sound that L1's card played, the bytes that its serial line carried.
+usb.py --guests DIR --worker VIREO-VM --agent VIREO-AGENT --vireoctl V PART...: the disk is handed to a machine's guest
+instead (parts: functions of usb-guest.sh)."""
 import argparse, math, os, shutil, socket, struct, subprocess, sys, tempfile, time, wave
 
 RATE, SECONDS, TONE = 48000, 2, 1000
@@ -41,6 +43,19 @@ def qemu_arguments(work):
             "-monitor", f"unix:{work}/monitor,server=on,wait=off"]
 
 
+def guest_arguments(o, work):
+    """A machine's kernel and initrd in L1, and L1 without what only the other parts need."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    subprocess.run([f"{here}/../guests/mkinitrd", "--guests", o.guests, "--out", f"{work}/l2.cpio.gz", "--kernel", "full",
+                    "--modules", "hv_vmbus hv_sock vhci-hcd usb-storage sd_mod ext4", "--binary", o.agent,
+                    "--script", f"{here}/usb-l2.sh"], check=True)
+    return ["--timeout", "1000", "--smp", "2", "--binary", o.worker, "--file", f"{work}/l2.cpio.gz=l2.cpio.gz",
+            "--file", f"{o.guests}/kernels/full/vmlinuz=vmlinuz", "--modules", "xhci-pci usb-storage sd_mod ext4",
+            "--qemu", f"-device qemu-xhci,id=x -drive if=none,id=d,file={work}/disk.img,format=raw "
+            f"-drive if=none,id=again,file={work}/again.img,format=raw "
+            f"-device usb-storage,bus=x.0,drive=d,id=thedisk -monitor unix:{work}/monitor,server=on,wait=off"]
+
+
 def monitor(work, command):
     with socket.socket(socket.AF_UNIX) as s:
         s.connect(f"{work}/monitor")
@@ -54,7 +69,9 @@ def monitor(work, command):
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--guests", required=True)
-    p.add_argument("--loop", required=True)
+    p.add_argument("--loop")
+    p.add_argument("--worker")
+    p.add_argument("--agent")
     p.add_argument("--vireoctl", required=True)
     p.add_argument("parts", nargs="+")
     o = p.parse_args()
@@ -65,17 +82,22 @@ def main():
             with open(f"{work}/{image}.img", "wb") as f:
                 f.truncate(64 << 20)
         make_tone(f"{work}/tone.wav")
-        aplay = shutil.which("aplay")
-        command = [f"{here}/run", "--guests", o.guests, "--kernel", "full", "--timeout", "500",
-                   "--modules", "xhci-pci usb-storage sd_mod vhci-hcd ext4 usbhid hid-generic evdev ftdi_sio "
-                   "snd-usb-audio", "--binary", o.loop, "--binary", o.vireoctl, "--setup", f"{here}/usb-root.sh",
-                   "--file", f"{here}/usb-user.sh=usb-user.sh", "--qemu", " ".join(qemu_arguments(work))]
+        script = "usb-guest.sh" if o.worker else "usb-user.sh"
+        command = [f"{here}/run", "--guests", o.guests, "--kernel", "full", "--binary", o.vireoctl,
+                   "--setup", f"{here}/usb-root.sh", "--file", f"{here}/usb-common.sh=usb-common.sh",
+                   "--file", f"{here}/{script}={script}"]
+        if o.worker:
+            command += guest_arguments(o, work)
+        else:
+            command += ["--timeout", "500", "--binary", o.loop, "--qemu", " ".join(qemu_arguments(work)), "--modules",
+                        "xhci-pci usb-storage sd_mod vhci-hcd ext4 usbhid hid-generic evdev ftdi_sio snd-usb-audio"]
         if "audio" in o.parts:
+            aplay = shutil.which("aplay")
             if not aplay:
                 sys.exit("aplay is missing (Debian package alsa-utils)")
             command += ["--binary", aplay, "--file", f"{work}/tone.wav=tone.wav",
                         "--file", "/usr/share/alsa/alsa.conf=usr/share/alsa/alsa.conf"]
-        run = subprocess.Popen(command + ["sh", "/usb-user.sh"] + o.parts, stdout=subprocess.PIPE, text=True)
+        run = subprocess.Popen(command + ["sh", f"/{script}"] + o.parts, stdout=subprocess.PIPE, text=True)
         for line in run.stdout:
             print(line, end="", flush=True)
             if line.startswith("QEMU: "):

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# The person's part in L1, as an ordinary user: a machine on KVM, to whose guest the disk is handed by vireoctl. Its
+# own vhci_hcd, fed by vireo-agent over hv_sock, uses it. Lines "QEMU: command" go to QEMU's monitor (usb.py).
+export VIREO_WORKER=/bin/vireo-vm VIREO_NO_SYSTEMD=1 XDG_DATA_HOME=/tmp/data
+disk=46f4:0001
+. /usb-common.sh
+
+die() {
+    echo "FAILED: $*"
+    tail -n 60 serial
+    vireoctl session status pc
+    vireoctl usb list pc
+    cat agent.err /tmp/data/vireo/*/worker.log 2>/dev/null | tail -n 30
+    root 'dmesg | tail -n 20'
+    echo "$said"
+    exit 1
+}
+
+# Runs a line in the guest; its output into $said, and its status is the function's.
+commands=0
+guest() {
+    before=$(wc -c <serial)
+    commands=$((commands + 1)) tries=0
+    echo "$*" >&4
+    until [ "$(grep -a -c '^VIREO-STATUS' serial)" -ge $commands ]; do
+        tries=$((tries + 1))
+        [ $tries -lt 3000 ] || die "the guest does not answer: $*"
+        sleep 0.1
+    done
+    said=$(tail -c +$((before + 1)) serial | tr -d '\r')
+    [ "$(echo "$said" | sed -n 's/^VIREO-STATUS //p' | tail -n 1)" = 0 ]
+}
+
+until_guest() {
+    tries2=0
+    until guest "$*"; do
+        tries2=$((tries2 + 1))
+        [ $tries2 -lt 300 ] || die "never in the guest: $*"
+        sleep 0.2
+    done
+}
+
+begin() {
+    vireoctl create pc --memory 320M --switch none --kernel /vmlinuz --initrd /l2.cpio.gz \
+        --append "console=ttyS0 do=script quiet" processor.accel=kvm || die create
+    vireoctl start pc || die start
+    mkfifo keys
+    vireoctl serial pc <keys >serial &
+    exec 4>keys
+    tries=0
+    until grep -q VIREO-READY serial; do
+        tries=$((tries + 1))
+        [ $tries -lt 3000 ] || die "the guest does not start"
+        sleep 0.1
+    done
+    vireoctl status pc --json | grep -q '"backend":"kvm"' || die "it is not on KVM"
+    tries=0
+    until vireoctl session status pc --json | grep -q '"usb":"ready"'; do
+        tries=$((tries + 1))
+        [ $tries -lt 600 ] || die "the agent offers no USB"
+        sleep 0.2
+    done
+    echo "ok: a guest on KVM, and its agent"
+}
+
+attach() {
+    vireoctl usb attach pc $disk >attached 2>&1 || die "attach: $(cat attached)"
+    until_guest '[ -b /dev/sda ]'
+    vireoctl usb list pc | grep $disk || die "not listed as the guest's"
+}
+
+detach() {
+    vireoctl usb detach pc $disk || die detach
+    until_guest '[ ! -b /dev/sda ]'
+}
+
+storage() {
+    attach
+    find_none_here
+    guest "printf 'o\nn\np\n1\n\n\nw\n' | fdisk /dev/sda >/dev/null && mke2fs -F /dev/sda1 >/dev/null && \
+mount -t ext2 /dev/sda1 /mnt && dd if=/dev/urandom of=/mnt/file bs=64k count=128 && umount /mnt && sync" ||
+        die "the guest cannot use the disk"
+    guest "mount -t ext2 -o ro /dev/sda1 /mnt && sha256sum </mnt/file && umount /mnt" || die "the guest cannot read it"
+    sum=$(echo "$said" | grep -o '^[0-9a-f]\{64\}')
+    detach
+    find_disk -v vhci
+    here=$said
+    until_root "[ -e /dev/${here}1 ]"
+    root "mkdir -p /mnt && mount -t ext2 -o ro /dev/${here}1 /mnt && sha256sum </mnt/file && umount /mnt" || die "host: $said"
+    [ -n "$sum" ] && [ "$(echo "$said" | grep -o '^[0-9a-f]\{64\}')" = "$sum" ] || die "not what the guest wrote: $said, $sum"
+    echo "ok: storage: 8 MiB, byte for byte"
+}
+
+# While it is lent it is no disk here.
+find_none_here() {
+    root '! ls -d /sys/block/sd*' || die "the disk is here and there"
+}
+
+pulled_out() {
+    attach
+    guest 'dd if=/dev/zero of=/dev/sda bs=64k count=2000 conv=fsync >/tmp/dd.log 2>&1 & echo $! >/tmp/writer; sleep 1'
+    echo "QEMU: device_del thedisk"
+    until_guest '! [ -d /proc/$(cat /tmp/writer) ]'
+    guest 'cat /tmp/dd.log; dmesg | grep -i "i/o error.*sda\|sda.*error\|sda.*offline\|usb.*disconnect"' || die "the guest saw no error"
+    until_guest '[ ! -b /dev/sda ]'
+    tries=0
+    while vireoctl usb list pc | grep -q $disk; do
+        tries=$((tries + 1))
+        [ $tries -lt 300 ] || die "it is still lent"
+        sleep 0.2
+    done
+    echo "ok: pulled in the middle of a copy"
+    echo "QEMU: device_add usb-storage,bus=x.0,drive=again,id=thedisk2"
+    find_disk -v vhci
+    attach
+    guest 'dd if=/dev/sda of=/dev/null bs=64k count=16' || die "plugged in again"
+    detach
+    echo "ok: and plugged in again"
+}
+
+# Lent while the machine is saved: given back, and the guest sees it gone when it goes on; then lent again.
+saved() {
+    find_disk -v vhci
+    attach
+    vireoctl save pc || die save
+    find_disk -v vhci
+    exec 4>&-
+    vireoctl start pc || die resume
+    rm keys
+    mkfifo keys
+    vireoctl serial pc <keys >>serial &
+    exec 4>keys
+    until_guest '[ ! -b /dev/sda ]'
+    tries=0
+    until vireoctl session status pc --json | grep -q '"usb":"ready"'; do
+        tries=$((tries + 1))
+        [ $tries -lt 600 ] || die "the resumed agent offers no USB"
+        sleep 0.2
+    done
+    attach
+    guest 'dd if=/dev/sda of=/dev/null bs=64k count=16' || die "after resume"
+    detach
+    echo "ok: saved and resumed"
+}
+
+begin
+for part in "$@"; do
+    $part
+done
+vireoctl turn-off pc
