@@ -22,14 +22,26 @@ struct _VireoEnhanced {
     gboolean wanted, connecting, on;
     VireoClipboard *clipboard;
     VireoSound *sound;
-    GHashTable *files; /* id -> name of what is being sent */
+    GHashTable *files; /* id -> struct file that is being sent */
     guint size[4];
     guint policy; /* bits of what the settings allowed when last looked at; 0: not yet */
 };
 
 G_DEFINE_FINAL_TYPE(VireoEnhanced, vireo_enhanced, G_TYPE_OBJECT)
 
-enum { CHANGED, MESSAGE, N_SIGNALS };
+struct file {
+    char *name;
+    guint64 done, total;
+};
+
+static void file_free(gpointer data)
+{
+    struct file *f = data;
+    g_free(f->name);
+    g_free(f);
+}
+
+enum { CHANGED, MESSAGE, TRANSFER, N_SIGNALS };
 static guint signals[N_SIGNALS];
 
 static void changed(VireoEnhanced *self)
@@ -122,12 +134,17 @@ static char *transfer_text(const char *name, const char *state, const char *text
 static void on_transfer(VireoSession1 *session, guint id, guint64 done, guint64 total,
                         const char *state, const char *text, VireoEnhanced *self)
 {
-    const char *name = g_hash_table_lookup(self->files, GUINT_TO_POINTER(id));
-    if (!name || g_str_equal(state, "going"))
+    struct file *f = g_hash_table_lookup(self->files, GUINT_TO_POINTER(id));
+    if (!f)
         return;
-    g_autofree char *line = transfer_text(name, state, text);
-    say(self, line);
-    g_hash_table_remove(self->files, GUINT_TO_POINTER(id));
+    f->done = done;
+    f->total = total;
+    if (!g_str_equal(state, "going")) {
+        g_autofree char *line = transfer_text(f->name, state, text);
+        g_hash_table_remove(self->files, GUINT_TO_POINTER(id));
+        say(self, line);
+    }
+    g_signal_emit(self, signals[TRANSFER], 0);
 }
 
 static void on_message(VireoSession1 *session, const char *text, VireoEnhanced *self)
@@ -184,7 +201,10 @@ static void drop_session(VireoEnhanced *self)
     g_clear_object(&self->cancellable);
     self->cancellable = g_cancellable_new();
     self->connecting = FALSE;
-    g_hash_table_remove_all(self->files);
+    if (g_hash_table_size(self->files)) {
+        g_hash_table_remove_all(self->files);
+        g_signal_emit(self, signals[TRANSFER], 0);
+    }
     self->policy = 0;
     if (self->session)
         g_signal_handlers_disconnect_by_data(self->session, self);
@@ -267,7 +287,10 @@ static void on_sent(GObject *source, GAsyncResult *result, gpointer data)
     g_autoptr(GError) error = NULL;
     guint id = 0;
     if (vireo_session1_call_send_file_finish(VIREO_SESSION1(source), &id, NULL, result, &error)) {
-        g_hash_table_insert(s->self->files, GUINT_TO_POINTER(id), g_strdup(s->name));
+        struct file *f = g_new0(struct file, 1);
+        f->name = g_strdup(s->name);
+        g_hash_table_insert(s->self->files, GUINT_TO_POINTER(id), f);
+        g_signal_emit(s->self, signals[TRANSFER], 0);
     } else {
         g_dbus_error_strip_remote_error(error);
         g_autofree char *line = transfer_text(s->name, "failed", error->message);
@@ -304,6 +327,36 @@ void vireo_enhanced_send_files(VireoEnhanced *self, GSList *files)
     }
     for (; files; files = files->next)
         send_file(self, files->data);
+}
+
+char *vireo_enhanced_describe_transfer(VireoEnhanced *self, double *fraction)
+{
+    GHashTableIter iter;
+    gpointer value;
+    guint64 done = 0, total = 0;
+    guint n = g_hash_table_size(self->files);
+    const char *name = NULL;
+    g_hash_table_iter_init(&iter, self->files);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        struct file *f = value;
+        name = f->name;
+        done += f->done;
+        total += f->total;
+    }
+    *fraction = total ? (double)done / (double)total : 0;
+    if (n == 1)
+        return g_strdup_printf(_("Sending “%s”"), name);
+    return n ? g_strdup_printf(_("Sending files: %u"), n) : NULL;
+}
+
+void vireo_enhanced_cancel_files(VireoEnhanced *self)
+{
+    GHashTableIter iter;
+    gpointer id;
+    g_hash_table_iter_init(&iter, self->files);
+    while (self->session && g_hash_table_iter_next(&iter, &id, NULL))
+        vireo_session1_call_cancel_file(self->session, GPOINTER_TO_UINT(id), self->cancellable,
+                                        NULL, NULL);
 }
 
 /* ---- the object ---- */
@@ -351,6 +404,8 @@ static void vireo_enhanced_class_init(VireoEnhancedClass *klass)
     G_OBJECT_CLASS(klass)->finalize = vireo_enhanced_finalize;
     signals[CHANGED] =
         g_signal_new("changed", type, G_SIGNAL_RUN_LAST, 0, NULL, NULL, NULL, G_TYPE_NONE, 0);
+    signals[TRANSFER] =
+        g_signal_new("transfer", type, G_SIGNAL_RUN_LAST, 0, NULL, NULL, NULL, G_TYPE_NONE, 0);
     signals[MESSAGE] = g_signal_new("message", type, G_SIGNAL_RUN_LAST, 0, NULL, NULL, NULL,
                                     G_TYPE_NONE, 1, G_TYPE_STRING);
 }
@@ -359,5 +414,5 @@ static void vireo_enhanced_init(VireoEnhanced *self)
 {
     self->wanted = TRUE;
     self->cancellable = g_cancellable_new();
-    self->files = g_hash_table_new_full(g_direct_hash, g_direct_equal, NULL, g_free);
+    self->files = g_hash_table_new_full(g_direct_hash, g_direct_equal, NULL, file_free);
 }

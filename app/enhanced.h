@@ -3,7 +3,7 @@
  * VireoEnhanced: the enhanced session of one machine's console window. Connects by itself when the
  * machine offers one, unless it was switched off here; then the desktop's clipboard is bound, sound
  * is played, and the guest's screen follows the window.
- * Signals: "changed" (anything below), "message" (text for people).
+ * Signals: "changed" (anything below), "message" (text for people), "transfer" (files on their way).
  */
 #pragma once
 
@@ -32,5 +32,8 @@ void vireo_enhanced_set_size(VireoEnhanced *self, guint width, guint height, gui
                              guint height_mm);
 /* A list of GFile; what became of each is told by "message". */
 void vireo_enhanced_send_files(VireoEnhanced *self, GSList *files);
+/* What is on its way, for people, and how much of it is there; NULL: nothing. */
+char *vireo_enhanced_describe_transfer(VireoEnhanced *self, double *fraction);
+void vireo_enhanced_cancel_files(VireoEnhanced *self);
 
 G_END_DECLS

@@ -150,7 +150,10 @@ static void update_keyboard(VireoConsoleWindow *self)
 static void update_work(VireoConsoleWindow *self)
 {
     double fraction;
+    g_autofree char *sending = NULL;
     const char *text = vireo_vm_get_progress(self->vm, &fraction);
+    if (!text && self->enhanced)
+        text = sending = vireo_enhanced_describe_transfer(self->enhanced, &fraction);
     gtk_widget_set_visible(self->work, text != NULL);
     if (!text)
         return;
@@ -163,7 +166,12 @@ static void update_work(VireoConsoleWindow *self)
 
 static void cancel_work(GtkWidget *widget, const char *name, GVariant *parameter)
 {
-    vireo_vm_cancel_progress(VIREO_CONSOLE_WINDOW(widget)->vm);
+    VireoConsoleWindow *self = VIREO_CONSOLE_WINDOW(widget);
+    double fraction;
+    if (vireo_vm_get_progress(self->vm, &fraction))
+        vireo_vm_cancel_progress(self->vm);
+    else if (self->enhanced)
+        vireo_enhanced_cancel_files(self->enhanced);
 }
 
 static void update_status(VireoConsoleWindow *self)
@@ -286,6 +294,7 @@ static void begin_enhanced(VireoConsoleWindow *self)
     self->enhanced = vireo_enhanced_new(self->vm, gtk_widget_get_display(GTK_WIDGET(self)));
     g_signal_connect_swapped(self->enhanced, "changed", G_CALLBACK(update_enhanced), self);
     g_signal_connect(self->enhanced, "message", G_CALLBACK(on_message), self);
+    g_signal_connect_swapped(self->enhanced, "transfer", G_CALLBACK(update_work), self);
     g_signal_connect(target, "drop", G_CALLBACK(on_dropped), self);
     gtk_widget_add_controller(self->overlay, GTK_EVENT_CONTROLLER(target));
     g_signal_connect(self, "realize", G_CALLBACK(on_realized), NULL);

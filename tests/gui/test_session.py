@@ -55,7 +55,8 @@ def copying(g):
     same(lambda: xclip(HOST, "-o").stdout, b"of the guest", "the guest's text on the host")
     # by an entry of another program
     lines = []
-    other = subprocess.Popen(["/usr/bin/python3", os.path.dirname(os.path.abspath(__file__)) + "/desktop.py", g.folder + "/dragged.txt"],
+    other = subprocess.Popen(["/usr/bin/python3", os.path.dirname(os.path.abspath(__file__)) + "/desktop.py", g.folder + "/dragged.txt",
+                              g.folder + "/large.bin"],
                              stdout=subprocess.PIPE, text=True)
     begun.append(other)
     threading.Thread(target=lambda: [lines.append(l.rstrip("\n")) for l in other.stdout], daemon=True).start()
@@ -81,15 +82,25 @@ def copying(g):
     same(lambda: g.paste(seconds=20), b"typed by hand", "the entry's text in the guest")
 
 
+def html(g):
+    xclip(HOST, "-i", "-t", "text/html", data=b"<b>for the guest</b>")
+    same(lambda: g.paste("text/html", seconds=20), b"<b>for the guest</b>", "the host's HTML in the guest")
+    g.copy(b"<i>of the guest</i>", "text/html")
+    same(lambda: xclip(HOST, "-o", "-t", "text/html").stdout, b"<i>of the guest</i>", "the guest's HTML on the host")
+
+
 def dragging(g):
+    """Two files: one arrives; the other, a large one, shows how far it is, and is cancelled."""
     content = os.urandom(100000)
     with open(g.folder + "/dragged.txt", "wb") as f:
         f.write(content)
+    with open(g.folder + "/large.bin", "wb") as f:
+        f.truncate(3 << 30)
     screen = ui.need("Screen of the virtual machine")
-    there = [f"{g.folder}/{d}/dragged.txt" for d in ("Downloads", "Desktop")]
+    places = [f"{g.folder}/{d}" for d in ("Downloads", "Desktop")]
 
     def arrived():
-        return any(os.path.exists(p) and open(p, "rb").read() == content for p in there)
+        return any(os.path.exists(p + "/dragged.txt") and open(p + "/dragged.txt", "rb").read() == content for p in places)
     for _ in range(4):
         vx, vy, _, _ = ui.geometry(ui.focus("^Guest$"))
         e = screen.get_extents(ui.Atspi.CoordType.WINDOW)
@@ -107,6 +118,13 @@ def dragging(g):
             pass
     assert arrived(), os.listdir(g.folder + "/Downloads")
     vireo.shot("session-dragged")
+    label = "Sending \u201clarge.bin\u201d"
+    ui.need(label, "label", seconds=60)
+    ui.wait(lambda: any(os.path.exists(p + "/large.bin") for p in places), "a part of the large file in the guest")
+    vireo.shot("session-sending")
+    ui.press("Cancel", "push button")
+    ui.wait(lambda: not ui.find(label, "label"), "that it is not sent any more")
+    ui.wait(lambda: not any(os.path.exists(p + "/large.bin") for p in places), "that nothing of it is left in the guest")
 
 
 def sound(g):
@@ -156,6 +174,7 @@ try:
     need_state("Enhanced")
     vireo.shot("session-on")
     copying(g)
+    html(g)
     sound(g)
     # The guest's screen follows the window.
     before = len(asked_sizes(g))
