@@ -6,10 +6,11 @@ does; discs are changed; iperf3 through the legacy adapter; a boot from the netw
 
     pc.py --vireoctl V --worker W --guests DIR [--case hyperv|emulated|network|realmode]...
 """
-import argparse, os, shutil, struct, subprocess, sys, tempfile, time, zlib
+import argparse, hashlib, os, shutil, struct, subprocess, sys, tempfile, time, zipfile, zlib
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 GUESTS = os.path.join(HERE, "..", "guests")
+PYTHON = "/usr/bin/python3"  # Debian's own: what it imports here is built in
 sys.path.insert(0, HERE)
 from worker import Machine, check, failures, png_pixels
 
@@ -69,11 +70,13 @@ class Pc(Machine):
         return disks, nics
 
 
-def make_disk(o, name, args):
+def make_disk(o, name, args, more=""):
     script, initrd, cfg, disk = (os.path.join(o.top, name + n) for n in (".sh", ".initrd", ".cfg", ".img"))
+    if o.prepared:
+        return disk
     with open(cfg, "w") as f:
         f.write(CFG.format(args=args))
-    subprocess.run([f"{GUESTS}/mkinitrd", "--guests", o.guests, "--out", initrd, "--kernel", "full", "--modules", MODULES,
+    subprocess.run([f"{GUESTS}/mkinitrd", "--guests", o.guests, "--out", initrd, "--kernel", "full", "--modules", f"{MODULES} {more}",
                     "--script", f"{HERE}/pc-guest.sh", "--binary", "/usr/bin/iperf3"], check=True)
     subprocess.run([f"{GUESTS}/mkbootdisk", disk, "64", cfg, f"{o.guests}/kernels/full/vmlinuz=boot/full",
                     f"{initrd}=boot/initrd"], check=True)
@@ -82,6 +85,8 @@ def make_disk(o, name, args):
 
 def make_disc(o, name, text):
     folder, iso = os.path.join(o.top, name), os.path.join(o.top, name + ".iso")
+    if o.prepared:
+        return iso
     os.mkdir(folder)
     with open(f"{folder}/text", "w") as f:
         f.write(text)
@@ -118,8 +123,12 @@ WORK = ("echo 3 >/proc/sys/vm/drop_caches; dd if=/dev/sda of=/dev/null bs=1M 2>/
         "dd if=/dev/zero of=/m/zero bs=64k count=64 conv=fsync 2>/dev/null; ping -q -c 3 10.203.0.2 >/dev/null && echo answered")
 
 
+def make_discs(o):
+    return make_disc(o, "one", "first disc"), make_disc(o, "two", "second disc")
+
+
 def discs(m, o):
-    one, two = make_disc(o, "one", "first disc"), make_disc(o, "two", "second disc")
+    one, two = (os.path.join(o.top, n) for n in ("one.iso", "two.iso"))
     read = ("mkdir -p /d; for i in 1 2 3 4 5 6 7 8 9; do mount -t iso9660 -o ro /dev/sr0 /d 2>/dev/null && break; sleep 1; "
             "done; cat /d/text; echo; umount /d")
     for iso, text in (one, "first disc"), (two, "second disc"):
@@ -132,7 +141,11 @@ def discs(m, o):
 
 
 def run_hyperv(o):
-    m = Pc(o, "hyperv", ["--disk", make_disk(o, "h", "hyperv")], "disk1.media=dvd", "disk1.bus=ide", "disk1.slot=2",
+    disk = make_disk(o, "h", "hyperv")
+    make_discs(o)
+    if o.make:
+        return
+    m = Pc(o, "hyperv", ["--disk", disk], "disk1.media=dvd", "disk1.bus=ide", "disk1.slot=2",
            "adapter1.switch=nat", "adapter1.legacy=true")
     stages(m, o)
     check("the disk is on VMBus", "ata" not in m.says("readlink -f /sys/block/sda/device"))
@@ -149,7 +162,11 @@ def iperf(m, port, *how):
 
 
 def run_emulated(o):
-    m = Pc(o, "emulated", ["--disk", make_disk(o, "e", "plain")], "disk1.media=dvd", "disk1.bus=ide", "disk1.slot=2",
+    disk = make_disk(o, "e", "plain")
+    make_discs(o)
+    if o.make:
+        return
+    m = Pc(o, "emulated", ["--disk", disk], "disk1.media=dvd", "disk1.bus=ide", "disk1.slot=2",
            "adapter0.legacy=true", "adapter0.host-access=true")
     stages(m, o)
     check("the disk is the emulated controller's", "ata" in m.says("readlink -f /sys/block/sda/device"))
@@ -192,13 +209,16 @@ def run_network(o):
     """A machine that serves, and one that has nothing but its legacy adapter."""
     script, initrd, boot = (os.path.join(o.top, n) for n in ("server.sh", "server.cpio.gz", "boot.ipxe"))
     kernel = f"{o.guests}/kernels/cloud/vmlinuz"
-    with open(script, "w") as f:
-        f.write(SERVER)
-    with open(boot, "w") as f:
-        f.write("#!ipxe\nkernel http://10.9.0.1/vmlinuz console=ttyS0 do=poweroff\ninitrd http://10.9.0.1/initrd\nboot\n")
-    subprocess.run([f"{GUESTS}/mkinitrd", "--guests", o.guests, "--out", initrd, "--kernel", "cloud", "--modules",
-                    "hv_vmbus hv_netvsc af_packet", "--script", script, "--file", f"{boot}=www/boot.ipxe", "--file",
-                    f"{kernel}=www/vmlinuz", "--file", f"{o.guests}/initrd-amd64.cpio.gz=www/initrd"], check=True)
+    if not o.prepared:
+        with open(script, "w") as f:
+            f.write(SERVER)
+        with open(boot, "w") as f:
+            f.write("#!ipxe\nkernel http://10.9.0.1/vmlinuz console=ttyS0 do=poweroff\ninitrd http://10.9.0.1/initrd\nboot\n")
+        subprocess.run([f"{GUESTS}/mkinitrd", "--guests", o.guests, "--out", initrd, "--kernel", "cloud", "--modules",
+                        "hv_vmbus hv_netvsc af_packet", "--script", script, "--file", f"{boot}=www/boot.ipxe", "--file",
+                        f"{kernel}=www/vmlinuz", "--file", f"{o.guests}/initrd-amd64.cpio.gz=www/initrd"], check=True)
+    if o.make:
+        return
     server = Pc.__new__(Pc)
     server.o, server.name, server.serial, server.text = o, "server", None, ""
     server.ctl("create", "server", "--memory", "320M", "--kernel", kernel, "--initrd", initrd, "--append",
@@ -226,14 +246,74 @@ def pixels(path):
     return width, height, lambda x, y: tuple(raw[y * row + 1 + x * 3:y * row + 4 + x * 3])
 
 
+def make_real(o, name, size):
+    out = os.path.join(o.top, name)
+    if not o.prepared:
+        subprocess.run(["as", "--32", "-o", f"{out}.o", f"{HERE}/realmode.S"], check=True)
+        subprocess.run(["ld", "-m", "elf_i386", "-Ttext=0x7c00", "--oformat=binary", "-o", f"{out}.img", f"{out}.o"],
+                       check=True)
+        os.truncate(f"{out}.img", size)
+    return f"{out}.img"
+
+
+def sector(cylinder, head, number):
+    return ((cylinder * 2 + head) * 18 + number - 1) * 512
+
+
+def run_floppy(o):
+    """Real mode from a floppy, with a save on the way; then Linux's driver for it, the medium changed."""
+    image, other = make_real(o, "floppy", 1440 << 10), os.path.join(o.top, "other.img")
+    if not o.prepared:
+        with open(image, "r+b") as f:
+            for number, word in (5, b"FLOP"), (6, b"GLOP"):
+                f.seek(sector(40, 1, number))
+                f.write(word)
+        with open(other, "wb") as f:
+            f.write(b"other floppy" + bytes((720 << 10) - 12))
+    disk = make_disk(o, "f", "plain", "floppy")
+    if o.make:
+        return
+    m = Pc(o, "floppy", ["--floppy", image, "--disk", disk], "boot.order=floppy disk")
+    m.on()
+    m.wait("REAL-FLOPPY|REAL-NO-FLOPPY", 240)
+    check("a system starts from the floppy and reads it", "REAL-FLOPPY" in m.text, m.text)
+    m.again("with a floppy in use")
+    m.serial.stdin.write(b"x")
+    m.serial.stdin.flush()
+    m.wait("REAL-VBE|REAL-13H", 240)
+    check("it reads on after that", "REAL-WRITTEN" in m.text, m.text)
+    check("four resets of the processor", "REAL-RESETS" in m.text, m.text)
+    with open(image, "rb") as f:
+        f.seek(sector(79, 1, 18))
+        check("what it wrote is on the image", f.read(4) == b"TIRW")
+    m.ctl("turn-off", m.name)
+    m.ctl("set", m.name, "boot.order=disk")
+    m.on()
+    m.press_until("enter", "VIREO-INIT")
+    m.wait("VIREO-READY", 300)
+    with open(image, "rb") as f:
+        want = hashlib.md5(f.read()).hexdigest()
+    got = m.says("dd if=/dev/fd0 bs=18k 2>/dev/null | md5sum")
+    check("Linux reads the whole floppy", got.split()[:1] == [want], got)
+    m.says("echo written by Linux | dd of=/dev/fd0 bs=512 seek=100 conv=sync,fsync 2>/dev/null; sync")
+    with open(image, "rb") as f:
+        f.seek(100 * 512)
+        check("and writes it", f.read(16) == b"written by Linux")
+    m.ctl("media", "insert", m.name, other, "--drive", "floppy0")
+    got = m.says("dd if=/dev/fd0 bs=12 count=1 2>/dev/null; echo; dd if=/dev/fd0 bs=9k 2>/dev/null | wc -c")
+    check("another floppy, of another kind", got == str(720 << 10) and "other floppy" in m.text, m.text)
+    m.ctl("media", "eject", m.name, "--drive", "floppy0")
+    status, _ = m.do("dd if=/dev/fd0 of=/dev/null count=1 2>/dev/null")
+    check("no floppy, nothing to read", status != 0)
+    m.ctl("turn-off", m.name)
+
+
 def run_realmode(o):
-    out = os.path.join(o.top, "real")
-    subprocess.run(["as", "--32", "-o", f"{out}.o", f"{HERE}/realmode.S"], check=True)
-    subprocess.run(["ld", "-m", "elf_i386", "-Ttext=0x7c00", "--oformat=binary", "-o", f"{out}.img", f"{out}.o"], check=True)
-    with open(f"{out}.img", "ab") as f:
-        f.truncate(1 << 20)
-    m = Pc(o, "realmode", ["--disk", f"{out}.img"])
-    shot = f"{out}.png"
+    image = make_real(o, "real", 1 << 20)
+    if o.make:
+        return
+    m = Pc(o, "realmode", ["--disk", image])
+    shot = os.path.join(o.top, "real.png")
 
     def seen(what, size, *dots):
         """Waits until the screen has that size and those dots."""
@@ -253,6 +333,7 @@ def run_realmode(o):
 
     m.on()
     m.wait("REAL-VBE|REAL-13H", 120)
+    check("four resets of the processor", "REAL-RESETS" in m.text, m.text)
     check("unreal mode", "REAL-UNREAL" in m.text, m.text)
     check("VBE", "REAL-VBE" in m.text, m.text)
     seen("1024x768 by VBE", (1024, 768), (10, 10, (0xc0, 0x80, 0x40)), (1000, 383, (0xc0, 0x80, 0x40)),
@@ -272,7 +353,47 @@ def run_realmode(o):
     m.ctl("turn-off", m.name)
 
 
-CASES = {"hyperv": run_hyperv, "emulated": run_emulated, "network": run_network, "realmode": run_realmode}
+CASES = {"hyperv": run_hyperv, "emulated": run_emulated, "network": run_network, "realmode": run_realmode, "floppy": run_floppy}
+
+
+def stdlib(path):
+    """Python's own library for a guest, in one file."""
+    where = subprocess.run([PYTHON, "-c", "import os; print(os.path.dirname(os.__file__))"], check=True, capture_output=True,
+                           text=True).stdout.strip()
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as z:
+        for folder, inside, names in os.walk(where):
+            inside[:] = [d for d in inside if d not in ("__pycache__", "test", "lib-dynload", "dist-packages", "idlelib",
+                                                        "tkinter", "ensurepip", "lib2to3", "pydoc_data")]
+            for name in names:
+                if name.endswith(".py"):
+                    full = os.path.join(folder, name)
+                    z.write(full, os.path.relpath(full, where))
+
+
+def run_nested(o):
+    """All is made here; a Debian with KVM under QEMU's TCG then runs this program on it."""
+    with tempfile.TemporaryDirectory(prefix="vp-", dir="/var/tmp") as o.top:
+        o.make = True
+        for case in o.case or CASES:
+            CASES[case](o)
+        files = ["bios-256k.bin", "vgabios-stdvga.bin"]
+        give = [f"/usr/share/seabios/{n}=/usr/share/seabios/{n}" for n in files]
+        give += ["/usr/lib/ipxe/ipxe.lkrn=/usr/lib/ipxe/ipxe.lkrn", f"{HERE}/pc.py=/t/pc.py", f"{HERE}/worker.py=/t/worker.py"]
+        give += [f"{o.top}/{n}=/given/{n}" for n in os.listdir(o.top) if n.endswith((".img", ".iso", "server.cpio.gz"))]
+        if "network" in (o.case or CASES):
+            give.append(f"{o.guests}/kernels/cloud/vmlinuz=/given/kernels/cloud/vmlinuz")
+        stdlib(f"{o.top}/lib.zip")
+        give.append(f"{o.top}/lib.zip=/lib.zip")
+        cases = " ".join(f"--case {c}" for c in o.case or CASES)
+        cmd = [o.nested, "--guests", o.guests, "--memory", "3072", "--timeout", str(o.timeout), "--binary", o.vireoctl, "--binary",
+               o.worker, "--binary", f"{PYTHON}=/bin/python3", "--binary", "/usr/bin/iperf3"]
+        for f in give:
+            cmd += ["--file", f]
+        cmd.append("mkdir /tmp/p; mv /given/* /tmp/p/ 2>/dev/null || cp -r /given/* /tmp/p/; chmod -R u+w /tmp/p; "
+                   "export PYTHONPATH=/lib.zip PYTHONHOME=/ PYTHONDONTWRITEBYTECODE=1 HOME=/tmp; "
+                   "python3 -u /t/pc.py --vireoctl /bin/vireoctl --worker /bin/vireo-vm --guests /tmp/p --accel kvm "
+                   f"--prepared /tmp/p {cases}")
+        return subprocess.run(cmd, stdin=subprocess.DEVNULL).returncode
 
 
 def main():
@@ -282,14 +403,20 @@ def main():
     p.add_argument("--guests", required=True)
     p.add_argument("--accel", default="soft")
     p.add_argument("--port", type=int, default=5399)
+    p.add_argument("--nested", help="tests/nested/run: on KVM")
+    p.add_argument("--prepared", help="a folder where all is made already (within --nested)")
+    p.add_argument("--timeout", type=int, default=1200, help="of all, nested")
     p.add_argument("--case", action="append", choices=CASES)
     o = p.parse_args()
+    o.make = False
     for need in ("/usr/share/seabios/bios-256k.bin", "/usr/lib/grub/i386-pc/boot.img", "/usr/lib/ipxe/ipxe.lkrn",
                  f"{o.guests}/kernels/full/vmlinuz", "/usr/bin/iperf3"):
-        if not os.path.exists(need):
+        if not o.prepared and not os.path.exists(need):
             print(f"skipped: no {need}")
             return 77
-    o.top = tempfile.mkdtemp(prefix="vp-", dir="/tmp")
+    if o.nested:
+        return run_nested(o)
+    o.top = o.prepared or tempfile.mkdtemp(prefix="vp-", dir="/tmp")
     os.environ.update(XDG_RUNTIME_DIR=f"{o.top}/run", XDG_DATA_HOME=f"{o.top}/data",
                       VIREO_WORKER=os.path.abspath(o.worker), VIREO_NO_SYSTEMD="1")
     os.mkdir(f"{o.top}/run", 0o700)
@@ -298,11 +425,11 @@ def main():
             print(f"-- {case}", flush=True)
             CASES[case](o)
     except SystemExit:
-        for name in "client", "emulated", "hyperv", "realmode":  # what it stands at
+        for name in "client", "emulated", "hyperv", "realmode", "floppy":  # what it stands at
             subprocess.run([o.vireoctl, "screenshot", name, f"/tmp/pc-{name}.png"], stderr=subprocess.DEVNULL)
         raise
     finally:
-        for name in "hyperv", "emulated", "server", "client", "realmode":
+        for name in "hyperv", "emulated", "server", "client", "realmode", "floppy":
             subprocess.run([o.vireoctl, "turn-off", name], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         shutil.rmtree(o.top, ignore_errors=True)
     print(f"{len(failures)} failed")

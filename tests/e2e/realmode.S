@@ -21,6 +21,7 @@ start:
     mov sp, 0x7c00
     cld
     sti
+    mov drive, dl
     mov ax, 0x0210                      /* 16 sectors by cylinder, head and sector */
     mov cx, 2
     mov dh, 0
@@ -58,12 +59,119 @@ pause:
     ret
 
 no_disk: .asciz "REAL-NO-DISK\r\n"
+drive: .byte 0
     .org 510
     .word 0xaa55
 
 rest:
     mov si, offset begun
     call say
+
+/* Of a floppy: two sectors of another cylinder and side hold what pc.py put there; one is written. */
+    cmp byte ptr drive, 0x80
+    jae 9f
+    mov ax, 0x0202
+    mov cx, 40 << 8 | 5
+    mov dh, 1
+    mov dl, drive
+    mov bx, 0xa000
+    int 0x13
+    jc 8f
+    cmp dword ptr ds:[0xa000], 0x504f4c46
+    jne 8f
+    cmp dword ptr ds:[0xa200], 0x504f4c47
+    jne 8f
+    mov dword ptr ds:[0xa200], 0x57524954
+    mov ax, 0x0301
+    mov cx, 79 << 8 | 18
+    mov dh, 1
+    mov dl, drive
+    mov bx, 0xa200
+    int 0x13
+    jc 8f
+    mov si, offset is_floppy
+    call pause
+    mov ax, 0x0201                      /* once more after that */
+    mov cx, 79 << 8 | 18
+    mov dh, 1
+    mov dl, drive
+    mov bx, 0xa400
+    int 0x13
+    jc 8f
+    cmp dword ptr ds:[0xa400], 0x57524954
+    jne 8f
+    mov si, offset is_written
+    call say
+    jmp 9f
+8:  mov al, ah
+    aam 16
+    add ax, 0x4141
+    mov error, ah
+    mov error + 1, al
+    mov si, offset no_floppy
+    call say
+9:
+
+/* The processor's reset, four ways, with CMOS telling the BIOS to jump by 40:67: all else stays as it is. */
+    in al, 0x21
+    or al, 0x20
+    out 0x21, al
+    mov word ptr ds:[0x467], offset back
+    mov word ptr ds:[0x469], 0
+again:
+    cli
+    mov al, 0x8f
+    out 0x70, al
+    mov al, 0x0a
+    out 0x71, al
+    cmp byte ptr resets, 1
+    jb by_keyboard
+    je by_port_92
+    cmp byte ptr resets, 3
+    jb by_control
+    lidt nothing                        /* a triple fault */
+    int3
+by_keyboard:
+    mov al, 0xfe
+    out 0x64, al
+    jmp wait
+by_port_92:
+    in al, 0x92
+    or al, 1
+    out 0x92, al
+    jmp wait
+by_control:
+    mov dx, 0xcf9
+    mov al, 2
+    out dx, al
+    mov al, 6
+    out dx, al
+wait:
+    hlt
+    jmp wait
+back:
+    cli
+    xor ax, ax
+    mov ds, ax
+    mov es, ax
+    mov ss, ax
+    mov sp, 0x7c00
+    cld
+    mov al, 0x0d
+    out 0x70, al
+    lidt vectors
+    inc byte ptr resets
+    cmp byte ptr resets, 4
+    jb again
+    sti
+    in al, 0x21
+    test al, 0x20
+    jz 9f
+    and al, 0xdf
+    out 0x21, al
+    mov si, offset is_back
+    call say
+9:
 
 /* A limit of 4 GiB stays in FS after protected mode, also while interrupts come; DS keeps its own. */
     call unreal
@@ -190,6 +298,18 @@ gdt:
 gdtr:
     .word 15
     .long gdt
+nothing:
+    .word 0
+    .long 0
+vectors:
+    .word 0x3ff
+    .long 0
+resets: .byte 0
+is_floppy: .asciz "REAL-FLOPPY\r\n"
+is_written: .asciz "REAL-WRITTEN\r\n"
+no_floppy: .ascii "REAL-NO-FLOPPY "
+error: .asciz "00\r\n"
+is_back: .asciz "REAL-RESETS\r\n"
 loaded: .long 0x4c4f4144
 begun: .asciz "REAL-BEGUN\r\n"
 is_unreal: .asciz "REAL-UNREAL\r\n"
