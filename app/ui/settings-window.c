@@ -151,6 +151,11 @@ static const VireoSettingRow adapter_rows[] = {
     TEXT("forwards", N_("Forwarded ports")),
 };
 
+/* Generation 1's. */
+static const VireoSettingRow legacy_row =
+    SWITCH("legacy", N_("Legacy network adapter"),
+           N_("For systems without Hyper-V’s drivers, and to start from the network"));
+
 /* ---- plain pages ---- */
 
 static void add_row(VireoSettingsWindow *self, AdwPreferencesGroup *group,
@@ -296,6 +301,11 @@ static void on_add_drive(VireoSettingsWindow *self)
     add_new(self, VM_MEDIA_DVD, NULL);
 }
 
+static void on_add_floppy(VireoSettingsWindow *self)
+{
+    change(self, add_disk, &(struct new_disk){VM_BUS_FLOPPY, VM_MEDIA_FLOPPY, NULL});
+}
+
 static void on_add_adapter(VireoSettingsWindow *self)
 {
     if (!change(self, add_adapter, NULL))
@@ -322,15 +332,18 @@ static void on_image_chosen(const char *path, gpointer data)
     }
     const struct vm_config *c = vireo_vm_get_config(self->vm);
     guint index = GPOINTER_TO_UINT(g_object_get_data(G_OBJECT(row), "index"));
-    if (c && index < c->n_disks && c->disks[index].media == VM_MEDIA_DVD)
+    if (c && index < c->n_disks && c->disks[index].media != VM_MEDIA_DISK)
         vireo_live_insert(self->vm, &c->disks[index]);
 }
 
 static void on_choose_image(GtkWidget *row)
 {
-    gboolean dvd = GPOINTER_TO_INT(g_object_get_data(G_OBJECT(row), "dvd"));
-    vireo_choose_file(GTK_WINDOW(gtk_widget_get_root(row)), _("Choose Image"),
-                      dvd ? VIREO_FILE_ISO : VIREO_FILE_DISK, FALSE, NULL, on_image_chosen, row);
+    static const VireoFileKind kinds[] = {[VM_MEDIA_DISK] = VIREO_FILE_DISK,
+                                          [VM_MEDIA_DVD] = VIREO_FILE_ISO,
+                                          [VM_MEDIA_FLOPPY] = VIREO_FILE_ANY};
+    guint media = GPOINTER_TO_UINT(g_object_get_data(G_OBJECT(row), "media"));
+    vireo_choose_file(GTK_WINDOW(gtk_widget_get_root(row)), _("Choose Image"), kinds[media], FALSE,
+                      NULL, on_image_chosen, row);
 }
 
 static GtkWidget *icon_button(const char *icon, const char *label)
@@ -428,8 +441,8 @@ static void add_image_row(VireoSettingsWindow *self, AdwPreferencesGroup *g,
     adw_action_row_add_suffix(ADW_ACTION_ROW(row), choose);
     g_object_set_data_full(G_OBJECT(row), "key", g_strdup_printf("disk%u.path", index), g_free);
     g_object_set_data(G_OBJECT(row), "index", GUINT_TO_POINTER(index));
-    gtk_widget_set_sensitive(choose, d->media == VM_MEDIA_DVD || !vireo_vm_is_active(self->vm));
-    g_object_set_data(G_OBJECT(row), "dvd", GINT_TO_POINTER(d->media == VM_MEDIA_DVD));
+    gtk_widget_set_sensitive(choose, d->media != VM_MEDIA_DISK || !vireo_vm_is_active(self->vm));
+    g_object_set_data(G_OBJECT(row), "media", GUINT_TO_POINTER(d->media));
     g_signal_connect_swapped(choose, "clicked", G_CALLBACK(on_choose_image), row);
     if (d->media == VM_MEDIA_DISK)
         add_disk_buttons(self, row);
@@ -438,19 +451,27 @@ static void add_image_row(VireoSettingsWindow *self, AdwPreferencesGroup *g,
 
 static void add_disk_group(VireoSettingsWindow *self, const struct vm_disk *d, guint index)
 {
-    gboolean dvd = d->media == VM_MEDIA_DVD;
+    gboolean drive = d->media != VM_MEDIA_DISK;
     /* Translators: kind of drive, controller, place on it */
     g_autofree char *title =
-        g_strdup_printf(_("%s (%s, place %u)"), dvd ? _("DVD Drive") : _("Disk"),
-                        d->bus == VM_BUS_IDE ? "IDE" : "SCSI", d->slot);
+        d->media == VM_MEDIA_FLOPPY
+            ? g_strdup(_("Floppy Drive"))
+            : g_strdup_printf(_("%s (%s, place %u)"), drive ? _("DVD Drive") : _("Disk"),
+                              d->bus == VM_BUS_IDE ? "IDE" : "SCSI", d->slot);
     AdwPreferencesGroup *g =
-        add_part(self, self->disks_page, title, index, dvd ? _("Remove Drive") : _("Remove Disk"),
+        add_part(self, self->disks_page, title, index, drive ? _("Remove Drive") : _("Remove Disk"),
                  vireo_live_may_change_disk(self->vm, d->bus), G_CALLBACK(on_remove_disk));
     add_image_row(self, g, d, index);
-    for (gsize i = 0; !dvd && i < G_N_ELEMENTS(disk_rows); i++) {
+    for (gsize i = 0; !drive && i < G_N_ELEMENTS(disk_rows); i++) {
         g_autofree char *key = g_strdup_printf("disk%u.%s", index, disk_rows[i].key);
         add_row(self, g, &disk_rows[i], key);
     }
+}
+
+static gboolean is_pc(VireoSettingsWindow *self)
+{
+    const struct vm_config *c = vireo_vm_get_config(self->vm);
+    return c && c->generation == 1;
 }
 
 static void add_adapter_group(VireoSettingsWindow *self, guint index)
@@ -463,6 +484,9 @@ static void add_adapter_group(VireoSettingsWindow *self, guint index)
         g_autofree char *key = g_strdup_printf("adapter%u.%s", index, adapter_rows[i].key);
         add_row(self, g, &adapter_rows[i], key);
     }
+    g_autofree char *legacy = g_strdup_printf("adapter%u.%s", index, legacy_row.key);
+    if (is_pc(self))
+        add_row(self, g, &legacy_row, legacy);
 }
 
 static void drop_parts(VireoSettingsWindow *self)
@@ -506,6 +530,9 @@ static void add_hardware_pages(VireoSettingsWindow *self)
     gtk_box_append(GTK_BOX(box), add_button(_("_New Disk…"), G_CALLBACK(on_make_disk), self));
     gtk_box_append(GTK_BOX(box), add_button(_("_Attach Disk…"), G_CALLBACK(on_add_disk), self));
     gtk_box_append(GTK_BOX(box), add_button(_("Add _DVD Drive"), G_CALLBACK(on_add_drive), self));
+    if (is_pc(self))
+        gtk_box_append(GTK_BOX(box),
+                       add_button(_("Add _Floppy Drive"), G_CALLBACK(on_add_floppy), self));
     adw_preferences_group_add(g, box);
     adw_preferences_page_add(self->disks_page, g);
     self->network_page = add_page(self, _("Network"), "network-wired-symbolic", NULL, 0);
