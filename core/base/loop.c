@@ -112,7 +112,7 @@ bool loop_post(struct loop *l, struct loop_post *p)
         p->next = head;
     while (!atomic_compare_exchange_weak_explicit(&l->inbox, &head, p, memory_order_acq_rel,
                                                   memory_order_relaxed));
-    if (!head) {
+    if (!head && !loop_is_current(l)) { /* the loop's own thread looks before it waits */
         ssize_t n = write(l->event_fd, &(uint64_t){1}, 8);
         (void)n; /* EAGAIN: already readable */
     }
@@ -344,13 +344,20 @@ void loop_prepare_remove(struct loop *l, struct loop_prepare *p)
         }
 }
 
-static bool turn(struct loop *l, int timeout_ms)
+static bool prepare(struct loop *l)
+{
+    bool any = false;
+    for (struct loop_prepare *p = l->prepares; p; p = p->next)
+        any |= p->fn(p->ctx);
+    return any;
+}
+
+static bool wait_and_dispatch(struct loop *l, int timeout_ms)
 {
     struct epoll_event evs[EVENTS_PER_TURN];
-    for (struct loop_prepare *p = l->prepares; p; p = p->next)
-        p->fn(p->ctx);
     program(l);
-    int n = epoll_wait(l->epoll_fd, evs, EVENTS_PER_TURN, l->running ? 0 : timeout_ms);
+    bool posted = l->running || atomic_load_explicit(&l->inbox, memory_order_relaxed);
+    int n = epoll_wait(l->epoll_fd, evs, EVENTS_PER_TURN, posted ? 0 : timeout_ms);
     bool any = false;
     l->depth++;
     for (int i = 0; i < n; i++) {
@@ -383,7 +390,7 @@ bool loop_turn(struct loop *l, int timeout_ms)
     pthread_t before = atomic_load(&l->owner);
     atomic_store(&l->owner, pthread_self());
     atomic_store(&l->has_owner, true);
-    bool any = turn(l, timeout_ms);
+    bool done = prepare(l), any = wait_and_dispatch(l, done ? 0 : timeout_ms) || done;
     if (nested)
         atomic_store(&l->owner, before);
     else
@@ -395,8 +402,10 @@ void loop_run(struct loop *l)
 {
     atomic_store(&l->owner, pthread_self());
     atomic_store(&l->has_owner, true);
-    while (!atomic_exchange(&l->quit, false))
-        turn(l, -1);
+    while (!atomic_exchange(&l->quit, false)) {
+        prepare(l); /* nobody waits for what came of it: on to the wait */
+        wait_and_dispatch(l, -1);
+    }
     atomic_store(&l->has_owner, false);
 }
 

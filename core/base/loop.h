@@ -39,9 +39,10 @@ void loop_source_set_events(struct loop_source *s, uint32_t events);
 void loop_source_remove(struct loop_source *s); /* NULL is allowed */
 
 /* Called before each wait for events, of nested turns too: for what is gathered during a turn and
- * must be on its way before one waits. Embedded in its owner, on the loop's thread. */
+ * must be on its way before one waits. True: something came of it that a caller of loop_turn may
+ * have waited for. Embedded in its owner, on the loop's thread. */
 struct loop_prepare {
-    void (*fn)(void *ctx);
+    bool (*fn)(void *ctx);
     void *ctx;
     struct loop_prepare *next;
 };

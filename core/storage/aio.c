@@ -3,10 +3,11 @@
 
 #include <stddef.h>
 
-static void before_waiting(void *ctx)
+static bool before_waiting(void *ctx)
 {
     struct aio *a = ctx;
     a->ops->kick(a);
+    return a->ops->reap && a->ops->reap(a);
 }
 
 struct aio *aio_new(struct loop *l, bool threads_only, err *e)

@@ -38,6 +38,7 @@ struct aio_ops {
     void (*remove_file)(struct aio *a, int slot);
     void (*submit)(struct aio *a, struct aio_req *r);
     void (*kick)(struct aio *a); /* end of a gathering */
+    bool (*reap)(struct aio *a); /* completes what is ready: whether there was any; or NULL */
     void (*free)(struct aio *a);
     const char *name;
 };

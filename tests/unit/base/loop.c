@@ -90,7 +90,46 @@ static void a_source_may_remove_another_that_is_ready(void)
     }
 }
 
+/* What is posted from a callback is called although nothing wakes the loop; and what came of
+ * preparing a wait is what a caller of loop_turn waited for. */
+struct chain {
+    struct loop *l;
+    struct loop_post post;
+    struct loop_timer timer;
+    unsigned calls, prepared;
+};
+static void again(void *ctx)
+{
+    struct chain *c = ctx;
+    if (++c->calls < 3)
+        loop_post(c->l, &c->post);
+    else
+        loop_quit(c->l);
+}
+static bool come_of_it(void *ctx)
+{
+    struct chain *c = ctx;
+    return c->prepared++ == 0;
+}
+
+static void nothing_waits_for_what_is_there(void)
+{
+    struct chain c = {.l = loop_new(NULL)};
+    struct loop_prepare p = {come_of_it, &c, NULL};
+    loop_post_init(&c.post, again, &c);
+    loop_timer_init(&c.timer, c.l, again, &c);
+    loop_timer_arm_in(&c.timer, 1);
+    loop_run(c.l); /* the timer, then two posts from the loop's own thread */
+    CHECK_EQ(c.calls, 3);
+    loop_prepare_add(c.l, &p);
+    CHECK(loop_turn(c.l, -1));
+    CHECK_EQ(c.prepared, 1);
+    loop_prepare_remove(c.l, &p);
+    loop_free(c.l);
+}
+
 static const struct check_test tests[] = {CHECK_TEST(timers_fire_in_order),
                                           CHECK_TEST(posts_arrive_in_order),
-                                          CHECK_TEST(a_source_may_remove_another_that_is_ready)};
+                                          CHECK_TEST(a_source_may_remove_another_that_is_ready),
+                                          CHECK_TEST(nothing_waits_for_what_is_there)};
 CHECK_MAIN(tests)
