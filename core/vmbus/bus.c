@@ -326,6 +326,7 @@ void vmbus_each_channel(struct vmbus *b, bool (*fn)(void *ctx, const struct vmbu
     for (unsigned i = 1; i <= VMBUS_MAX_RELID; i++) {
         if (!b->by_relid[i])
             continue;
+        vmbus_channel_count_signals(b->by_relid[i]);
         describe(b->by_relid[i], &info);
         if (!fn(ctx, &info))
             return;

@@ -151,6 +151,7 @@ void vmbus_channel_detach(struct vmbus_channel *ch);
 void vmbus_channel_close(struct vmbus_channel *ch);
 void vmbus_channel_turn(struct vmbus_channel *ch);
 void vmbus_channel_signal(struct vmbus_channel *ch);
+void vmbus_channel_count_signals(struct vmbus_channel *ch); /* into its statistics */
 
 /* gpadl.c */
 struct vmbus_gpadl *vmbus_gpadl_get(struct vmbus *b, uint32_t id);

@@ -40,13 +40,18 @@ static bool map_rings(struct vmbus_channel *ch, struct vmbus_gpadl *g, uint32_t 
     return true;
 }
 
+/* Edge-triggered, every signal is told whether the earlier ones were read or not: they are read
+ * when somebody wants their number. */
 static void on_event(void *ctx, uint32_t events)
 {
-    struct vmbus_channel *ch = ctx;
+    vmbus_schedule(ctx);
+}
+
+void vmbus_channel_count_signals(struct vmbus_channel *ch)
+{
     uint64_t n;
-    if (read(ch->event_fd, &n, sizeof n) == (ssize_t)sizeof n)
+    if (ch->event_fd >= 0 && read(ch->event_fd, &n, sizeof n) == (ssize_t)sizeof n)
         ch->stats.signals_in += n;
-    vmbus_schedule(ch);
 }
 
 static bool bind_event(struct vmbus_channel *ch, err *e)
@@ -57,7 +62,7 @@ static bool bind_event(struct vmbus_channel *ch, err *e)
     ch->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (ch->event_fd < 0)
         return err_errno(e, errno, "The channel's event cannot be made");
-    ch->source = loop_add_fd(b->loop, ch->event_fd, EPOLLIN, on_event, ch, e);
+    ch->source = loop_add_fd(b->loop, ch->event_fd, EPOLLIN | EPOLLET, on_event, ch, e);
     return ch->source && b->t.bind_event(b->t.ctx, ch->connection, ch->event_fd, e);
 }
 
@@ -67,6 +72,7 @@ static void unbind_event(struct vmbus_channel *ch)
     if (ch->event_fd < 0)
         return;
     b->t.unbind_event(b->t.ctx, ch->connection);
+    vmbus_channel_count_signals(ch);
     loop_source_remove(TAKE(ch->source));
     auto_close(TAKE_FD(ch->event_fd));
 }
