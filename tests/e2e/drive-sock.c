@@ -142,3 +142,18 @@ void expect_reset(struct drive *d, uint32_t port)
         die(d, "the stream did not end");
     close(s.fd);
 }
+
+/* A stream that the host leaves while the guest's program writes. */
+void drop_stream(struct drive *d, uint32_t port)
+{
+    struct echo s = {.d = d, .port = port, .fd = -1};
+    static char buf[65536];
+    on_io(d, ask_stream, &s);
+    if (wait_answer(d))
+        die(d, "the stream was not taken");
+    do_expect(d, "VSOCK-POURS");
+    if (recv(s.fd, buf, sizeof buf, MSG_WAITALL) != sizeof buf)
+        die(d, "the stream gave too little");
+    close(s.fd);
+    do_expect(d, "VSOCK-RESET");
+}

@@ -577,6 +577,8 @@ static void run_line(struct drive *d, char *rest, char **w, unsigned n)
         ask_until(d, &a, ask_serve);
     else if (!strcmp(w[0], "killed"))
         expect_reset(d, (uint32_t)atoi(w[1]));
+    else if (!strcmp(w[0], "drop"))
+        drop_stream(d, (uint32_t)atoi(w[1]));
     else if (!strcmp(w[0], "save-restore"))
         save_restore(d);
     else if (!strcmp(w[0], "info"))

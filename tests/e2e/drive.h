@@ -76,5 +76,6 @@ void ask_heartbeat(void *ctx);
 void run_echo(struct drive *d, uint32_t port, unsigned streams, uint64_t bytes);
 void ask_serve(void *ctx);
 void expect_reset(struct drive *d, uint32_t port);
+void drop_stream(struct drive *d, uint32_t port);
 
 #endif

@@ -5,8 +5,11 @@
  *     vsock-guest talk PORT STREAMS BYTES      connects to the host so often at once, says BYTES,
  *                                              ends its side and checks what comes back
  *     vsock-guest hang PORT                    takes one connection and waits to be killed
+ *     vsock-guest pour PORT                    takes one connection and writes until that is
+ * refused
  */
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -132,6 +135,21 @@ static int hang(unsigned port)
     return 0;
 }
 
+static int pour(unsigned port)
+{
+    static char buf[16384];
+    int s = server(port), fd = s < 0 ? -1 : accept(s, NULL, NULL);
+    if (fd < 0)
+        return fail("accept");
+    signal(SIGPIPE, SIG_IGN);
+    printf("VSOCK-POURS\n");
+    fflush(stdout);
+    while (write_all(fd, buf, sizeof buf) == 0)
+        ;
+    printf("VSOCK-RESET %s\n", strerror(errno));
+    return errno != EPIPE && errno != ECONNRESET;
+}
+
 int main(int argc, char **argv)
 {
     unsigned port = argc > 2 ? (unsigned)atoi(argv[2]) : 0;
@@ -140,6 +158,8 @@ int main(int argc, char **argv)
         return echo(port);
     if (argc > 2 && !strcmp(argv[1], "hang"))
         return hang(port);
+    if (argc > 2 && !strcmp(argv[1], "pour"))
+        return pour(port);
     if (argc > 4 && !strcmp(argv[1], "talk"))
         return talk(port, (unsigned)atoi(argv[3]), strtoull(argv[4], NULL, 10));
     return 2;
