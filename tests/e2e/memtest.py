@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 
-MIDDLE = "Test #3"
+MIDDLE = "Bit fade test"
 image, iso = "/boot/memtest86+x64.bin", "--iso" in sys.argv
 for need in [image] + ["/usr/bin/grub-mkrescue", "/usr/bin/mformat", "/usr/lib/grub/i386-pc/boot.img"] * iso:
     if not os.path.exists(need):

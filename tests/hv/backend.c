@@ -31,11 +31,11 @@ GUEST(guest_extint)
 GUEST(guest_extint_isr)
 GUEST(guest_busy)
 GUEST(guest_busy_isr)
-GUEST(guest_masking_isr) GUEST(guest_count) GUEST(guest_smp) GUEST(guest_smp_ap) GUEST(guest_crash)
-    GUEST(guest_triple)
+GUEST(guest_masking_isr)
+GUEST(guest_count) GUEST(guest_smp) GUEST(guest_smp_ap) GUEST(guest_crash) GUEST(guest_triple)
 #define BYTES(name) name, (size_t)(name##_end - name)
 
-        static enum hv_accel accel;
+    static enum hv_accel accel;
 
 struct machine {
     struct hv_partition *p;
@@ -481,6 +481,35 @@ static void a_vector_that_came_is_not_saved(void)
     hv_partition_free(m.p);
 }
 
+/* What a state has in delivery, the local APIC has in service already, or knows nothing of. */
+static void an_interrupt_in_delivery_goes_first(void)
+{
+    static struct hv_vp_state s;
+    static const uint8_t vectors[] = {0x30, 8};
+    for (unsigned i = 0; i < ARRAY_LEN(vectors); i++) {
+        struct machine m;
+        err e = ERR_INIT;
+        start(&m, BYTES(guest_busy), 1);
+        put_isr(&m, vectors[i], BYTES(guest_busy_isr));
+        hv_partition_resume(m.p);
+        CHECK(wait_until(&m, has_reports, 1));
+        usleep(20000); /* interrupts are on by now */
+        hv_partition_pause(m.p);
+        CHECK(hv_partition_get_vp(m.p, 0, &s, &e));
+        s.interrupt_pending = true;
+        s.interrupt_vector = vectors[i];
+        if (vectors[i] >= 16)
+            s.lapic[0x100 + 16 * (vectors[i] / 32) + vectors[i] % 32 / 8] |= 1 << vectors[i] % 8;
+        CHECK(hv_partition_set_vp(m.p, 0, &s, &e));
+        CHECK(hv_partition_get_vp(m.p, 0, &s, &e));
+        CHECK(s.interrupt_pending && s.interrupt_vector == vectors[i]);
+        hv_partition_resume(m.p);
+        CHECK(wait_until(&m, has_reports, 2));
+        CHECK_EQ(m.report[1], 1);
+        stop(&m);
+    }
+}
+
 static void pauses_saves_and_restores(void)
 {
     struct machine m, m2;
@@ -567,6 +596,7 @@ static const struct check_test tests[] = {
     CHECK_TEST(the_pic_reaches_the_processor),
     CHECK_TEST(a_vector_that_is_held_is_saved),
     CHECK_TEST(a_vector_that_came_is_not_saved),
+    CHECK_TEST(an_interrupt_in_delivery_goes_first),
     CHECK_TEST(pauses_saves_and_restores),
     CHECK_TEST(pausing_is_quick_and_repeatable),
     CHECK_TEST(processors_start_each_other),

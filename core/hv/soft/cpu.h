@@ -231,6 +231,8 @@ struct soft_vp {
     bool held;    /* an interrupt or NMI may wait that could not be delivered at the last look */
     bool nmi_blocked;
     uint8_t nmi_pending; /* 0 to 2 */
+    bool taken;          /* an interrupt that a restored state has in delivery already */
+    uint8_t taken_vector;
     unsigned pauses;     /* PAUSEs since the last yield */
     uint64_t far_sp;     /* scratch of far calls */
     uint8_t shadow;      /* 1 STI, 2 MOV SS: holds for one instruction */

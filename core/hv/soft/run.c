@@ -68,6 +68,13 @@ static int external_vector(struct soft_vp *vp)
 static void deliver_events(struct soft_vp *vp)
 {
     vp->held = true;
+    bool open = (vp->eflags & FL_IF) && !vp->shadow;
+    if (vp->taken && open) {
+        vp->taken = false;
+        vp->activity = HV_VP_RUNNING;
+        soft_deliver_interrupt(vp, vp->taken_vector);
+        return;
+    }
     if (vp->nmi_pending && !vp->nmi_blocked && !vp->shadow) {
         vp->nmi_pending--;
         vp->nmi_blocked = true;
@@ -75,7 +82,7 @@ static void deliver_events(struct soft_vp *vp)
         soft_deliver_interrupt(vp, EXC_NMI);
         return;
     }
-    if (!(vp->eflags & FL_IF) || vp->shadow)
+    if (!open)
         return;
     int v = external_vector(vp);
     if (v < 0) {

@@ -112,8 +112,8 @@ bool soft_get_state(struct soft_vp *vp, struct hv_vp_state *s)
     s->exception_has_error = vp->exc_has_error;
     s->exception_vector = vp->exc_vector;
     s->exception_error = vp->exc_error;
-    s->interrupt_pending = false;
-    s->interrupt_vector = 0;
+    s->interrupt_pending = vp->taken;
+    s->interrupt_vector = vp->taken ? vp->taken_vector : 0;
     s->nmi_pending = vp->nmi_pending || (atomic_load(&vp->attn) & ATTN_NMI);
     s->nmi_blocked = vp->nmi_blocked;
     s->interrupt_shadow = vp->shadow;
@@ -198,6 +198,8 @@ bool soft_set_state(struct soft_vp *vp, const struct hv_vp_state *s, err *e)
     vp->exc_has_error = s->exception_has_error;
     vp->exc_vector = s->exception_vector & 31;
     vp->exc_error = s->exception_error;
+    vp->taken = s->interrupt_pending; /* the APIC has it in service, or it was the PIC's */
+    vp->taken_vector = s->interrupt_vector;
     vp->nmi_pending = s->nmi_pending;
     vp->nmi_blocked = s->nmi_blocked;
     vp->shadow = s->interrupt_shadow & 3;
@@ -210,8 +212,6 @@ bool soft_set_state(struct soft_vp *vp, const struct hv_vp_state *s, err *e)
     load_fx(vp, s->xsave);
     atomic_fetch_and(&vp->attn, ATTN_KICK | ATTN_CODE | ATTN_TLB);
     soft_lapic_load(vp->lapic, s->apic_base, s->lapic);
-    if (s->interrupt_pending) /* taken but not delivered: it goes first again */
-        soft_lapic_fixed(vp->lapic, s->interrupt_vector, false);
     settle(vp);
     return true;
 }
@@ -230,6 +230,7 @@ void soft_reset_vp(struct soft_vp *vp, bool init)
         set_regs(vp, &s);
         vp->efer = 0;
         vp->nmi_pending = 0;
+        vp->taken = false;
         vp->nmi_blocked = vp->exc_pending = false;
         vp->shadow = 0;
         vp->activity = base & 0x100 ? HV_VP_RUNNING : HV_VP_INIT_RECEIVED;
