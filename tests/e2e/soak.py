@@ -32,9 +32,9 @@ class Debian(Kept):
         self.ctl("create", name, "--memory", "512M", "--kernel", f"{made}/vmlinuz", "--initrd", f"{made}/initrd",
                  "--append", "console=ttyS0 quiet init=/usr/local/sbin/test-init", f"processor.accel={o.accel}",
                  "adapter0.host-access=true")
-        subprocess.run(["cp", "--sparse=always", f"{made}/root.ext4", f"{self.folder()}/root.img"], check=True)
+        self.ctl("disk", "convert", f"{made}/root.ext4", f"{self.folder()}/root.vhdx", timeout=300)
         subprocess.run([o.vireoctl, "disk", "create", f"{self.folder()}/d.vhdx", "--size", "48M"], check=True)
-        self.ctl("set", name, "disk0.path=root.img", "disk1.path=d.vhdx")
+        self.ctl("set", name, "disk0.path=root.vhdx", "disk1.path=d.vhdx")
 
     def do(self, command, seconds=120):
         self.text = ""
@@ -107,7 +107,9 @@ def whole(m):
     check("it powers off", m.wait_off(120))
     path = m.ctl("show", m.name, "disk0.path").stdout.strip()
     raw = f"{m.o.top}/root.raw"
-    m.ctl("disk", "convert", os.path.join(m.folder(), path), raw, timeout=300)
+    layers = os.path.join(m.folder(), path)
+    # The worker has its disks a moment longer than its machine.
+    wait_for(lambda: m.ctl("disk", "convert", layers, raw, ok=False, timeout=300).returncode == 0)
     r = subprocess.run(["/sbin/e2fsck", "-fn", raw], capture_output=True, text=True)
     check("the root's file system is whole", r.returncode in (0, 4) and not re.search(
         r"(?i)corrupt|damaged|bad (block|inode)", r.stdout), r.stdout[-2000:])
