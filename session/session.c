@@ -44,7 +44,9 @@ static GVariant *services_now(VireoSession *self)
     g_variant_builder_init(&b, G_VARIANT_TYPE("a{ss}"));
     g_variant_builder_add(&b, "{ss}", "clipboard", state_of(agent || own, clipboard, on || own_on));
     g_variant_builder_add(&b, "{ss}", "files", state_of(agent, p[VIREO_POLICY_FILES], on));
-    g_variant_builder_add(&b, "{ss}", "display", state_of(agent, TRUE, on));
+    g_variant_builder_add(&b, "{ss}", "display",
+                          state_of(agent || vireo_clipboard_takes_size(self->clipboard), TRUE,
+                                   (on || own_on) && vireo_clipboard_takes_size(self->clipboard)));
     g_variant_builder_add(&b, "{ss}", "sound",
                           state_of(offers(self, AGENT_PLAYBACK), p[VIREO_POLICY_SOUND],
                                    self->services[AGENT_PLAYBACK].state == SERVICE_OPEN));

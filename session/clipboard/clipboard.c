@@ -426,8 +426,7 @@ static void on_caps(struct peer *p, const guint8 *data, gsize len)
         send_caps(p, FALSE, p == active(c));
     if (p == active(c))
         tell_all_grabs(c);
-    if (!own)
-        send_size(c);
+    send_size(c);
     c->ops->changed(c->ctx);
 }
 
@@ -549,6 +548,20 @@ gboolean vireo_clipboard_ready(struct vireo_clipboard *c, enum vireo_agent agent
 
 /* ---- the screen ---- */
 
+/* Who makes the guest's screen larger and smaller; NULL: nobody. */
+static struct peer *sizes(struct vireo_clipboard *c)
+{
+    for (guint i = VIREO_AGENTS; i-- > 0;)
+        if (vireo_peer_can(&c->peers[i], VD_AGENT_CAP_MONITORS_CONFIG))
+            return &c->peers[i];
+    return NULL;
+}
+
+gboolean vireo_clipboard_takes_size(struct vireo_clipboard *c)
+{
+    return sizes(c) != NULL;
+}
+
 /* Without the size in millimetres: vdagentd 0.22 takes a message of one length only. */
 static void send_size(struct vireo_clipboard *c)
 {
@@ -556,8 +569,8 @@ static void send_size(struct vireo_clipboard *c)
         VDAgentMonitorsConfig head;
         VDAgentMonConfig monitor;
     } __attribute__((packed)) m = {0};
-    struct peer *p = &c->peers[VIREO_AGENT_SPICE];
-    if (!c->width || !c->height || !vireo_peer_can(p, VD_AGENT_CAP_MONITORS_CONFIG))
+    struct peer *p = sizes(c);
+    if (!c->width || !c->height || !p)
         return;
     m.head.num_of_monitors = GUINT32_TO_LE(1u);
     m.monitor.width = GUINT32_TO_LE(c->width);

@@ -46,6 +46,8 @@ void vireo_clipboard_set_policy(struct vireo_clipboard *c, struct vireo_clipboar
 /* The connection is no viewer any more. */
 void vireo_clipboard_drop(struct vireo_clipboard *c, GDBusConnection *connection);
 
+/* Whether an agent there takes sizes. */
+gboolean vireo_clipboard_takes_size(struct vireo_clipboard *c);
 /* The size that the guest's screen shall have; sent again to each new agent. */
 void vireo_clipboard_set_size(struct vireo_clipboard *c, guint width, guint height);
 

@@ -15,6 +15,7 @@
 #include "session/guest/agent.h"
 #include "session/guest/clip.h"
 #include "session/guest/data-control.h"
+#include "session/guest/outputs.h"
 
 /* Among the types of what we offer, so that we know it when we are offered it. */
 #define OURS "application/x-vireo-host"
@@ -356,6 +357,8 @@ static void on_global(void *ctx, struct wl_registry *r, uint32_t name, const cha
 {
     if (strcmp(interface, wl_seat_interface.name) == 0 && !seat)
         seat = wl_registry_bind(r, name, &wl_seat_interface, 1);
+    if (outputs_global(r, name, interface))
+        return;
     for (unsigned i = 0; i < 2; i++) {
         const struct dc_protocol *p = &dc_protocols[i];
         if (strcmp(interface, p->manager->name) != 0 || (protocol && protocol < p))
@@ -414,6 +417,7 @@ static void wayland_end(void)
         sel[s].fd = -1;
     }
     destroy(&device, DC_DEVICE_DESTROY);
+    outputs_end();
     if (manager)
         wl_proxy_destroy(manager);
     if (seat)
@@ -450,5 +454,11 @@ static bool wayland_begin(void)
     return true;
 }
 
-const struct clip_backend clip_wayland = {wayland_begin, wayland_end, wayland_own, wayland_want,
-                                          wayland_got};
+static void wayland_resize(unsigned width, unsigned height)
+{
+    outputs_resize(width, height);
+    wl_display_flush(display);
+}
+
+const struct clip_backend clip_wayland = {wayland_begin, wayland_end,   wayland_own,   wayland_want,
+                                          wayland_got,   outputs_there, wayland_resize};

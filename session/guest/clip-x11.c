@@ -609,4 +609,4 @@ static bool x11_begin(void)
     return true;
 }
 
-const struct clip_backend clip_x11 = {x11_begin, x11_end, x11_own, x11_want, x11_got};
+const struct clip_backend clip_x11 = {x11_begin, x11_end, x11_own, x11_want, x11_got, NULL, NULL};

@@ -20,7 +20,7 @@
 #include "session/clipboard/vdagent-wire.h"
 #include "session/guest/agent.h"
 
-enum { MAX_QUEUED = 2 * CLIP_MAX_BYTES };
+enum { MAX_QUEUED = 2 * CLIP_MAX_BYTES, MAX_SIDE = 16384 };
 
 const char *const clip_names[CLIP_TYPES][4] = {
     [CLIP_TEXT] = {"text/plain;charset=utf-8", "text/plain"},
@@ -129,10 +129,12 @@ static void tell(uint32_t type, unsigned selection, const uint32_t *words, unsig
 
 static void tell_caps(void)
 {
-    const uint32_t caps[2] = {0, htole32(1u << VD_AGENT_CAP_CLIPBOARD_BY_DEMAND |
-                                         1u << VD_AGENT_CAP_CLIPBOARD_SELECTION |
-                                         1u << VD_AGENT_CAP_CLIPBOARD_NO_RELEASE_ON_REGRAB |
-                                         1u << VD_AGENT_CAP_CLIPBOARD_GRAB_SERIAL)};
+    bool sizes = backend && backend->can_resize && backend->can_resize();
+    uint32_t all = 1u << VD_AGENT_CAP_CLIPBOARD_BY_DEMAND | 1u << VD_AGENT_CAP_CLIPBOARD_SELECTION |
+                   1u << VD_AGENT_CAP_CLIPBOARD_NO_RELEASE_ON_REGRAB |
+                   1u << VD_AGENT_CAP_CLIPBOARD_GRAB_SERIAL |
+                   (sizes ? 1u << VD_AGENT_CAP_MONITORS_CONFIG : 0);
+    const uint32_t caps[2] = {0, htole32(all)};
     vdagent_wire_pack(VD_AGENT_ANNOUNCE_CAPABILITIES, caps, sizeof caps, NULL, 0, put, NULL);
     push();
 }
@@ -220,6 +222,20 @@ static void on_grab(const uint8_t *data, size_t len)
     theirs(g.selection, types);
 }
 
+/* Of the first monitor. */
+static void on_monitors(const uint8_t *data, size_t len)
+{
+    VDAgentMonitorsConfig head;
+    VDAgentMonConfig m;
+    if (len < sizeof head + sizeof m || !backend || !backend->resize)
+        return;
+    memcpy(&head, data, sizeof head);
+    memcpy(&m, data + sizeof head, sizeof m);
+    uint32_t width = le32toh(m.width), height = le32toh(m.height);
+    if (head.num_of_monitors && width && height && width <= MAX_SIDE && height <= MAX_SIDE)
+        backend->resize(width, height);
+}
+
 static void on_message(void *ctx, uint32_t type, const uint8_t *data, size_t len)
 {
     uint8_t selection;
@@ -227,6 +243,10 @@ static void on_message(void *ctx, uint32_t type, const uint8_t *data, size_t len
     size_t at;
     if (type == VD_AGENT_CLIPBOARD_GRAB) {
         on_grab(data, len);
+        return;
+    }
+    if (type == VD_AGENT_MONITORS_CONFIG) {
+        on_monitors(data, len);
         return;
     }
     if (type == VD_AGENT_CLIPBOARD_RELEASE) {

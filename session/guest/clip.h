@@ -36,6 +36,9 @@ struct clip_backend {
     void (*want)(unsigned selection, enum clip_type type);
     /* Answers clip_ask; data NULL: there is nothing. */
     void (*got)(unsigned selection, enum clip_type type, const uint8_t *data, size_t len);
+    /* The screen as large as the host's window, as near as it can be. NULL: not by us. */
+    bool (*can_resize)(void);
+    void (*resize)(unsigned width, unsigned height);
 };
 extern const struct clip_backend clip_x11, clip_wayland;
 

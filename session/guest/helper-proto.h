@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Between vireo-agent and its helpers in a user's session, over a Unix socket of packets: both of one
- * machine, so in its byte order. Hostile to vireo-agent. */
+/* Between vireo-agent and its helpers in a user's session, over a Unix socket of packets: both of
+ * one machine, so in its byte order. Hostile to vireo-agent. */
 #ifndef VIREO_GUEST_HELPER_PROTO_H
 #define VIREO_GUEST_HELPER_PROTO_H
 

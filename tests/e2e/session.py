@@ -6,7 +6,7 @@ cannot keep up with is told, not failed.
 
     session.py --vireoctl V --worker W --guests DIR --build BUILD [--top RUNNING] [--quick] [PART...]
 """
-import argparse, array, hashlib, json, os, random, re, subprocess, sys, time
+import argparse, array, hashlib, json, os, random, subprocess, sys, time
 
 from desktop import check, options, run, until
 
@@ -283,11 +283,22 @@ def microphone(g):
 # ---- coming back ----
 
 def again(g):
-    begin = time.monotonic()
-    g.do("systemctl restart vireo-agent")
-    check("a restarted agent is back", g.wait_services(30, clipboard=["ready", "on"]), g.status())
-    print(f"     in {time.monotonic() - begin:.1f} s")
-    check("and the clipboard goes on", to_guest(g, b"after the restart"))
+    for what, orders in (("a restarted agent", "systemctl restart vireo-agent"),
+                         ("an agent that was away for long", "systemctl stop vireo-agent; sleep 30; systemctl start vireo-agent")):
+        g.do(orders)
+        begin = time.monotonic()
+        check(f"{what} is back", g.wait_services(60, clipboard=["ready", "on"], files=["ready", "on"]), g.status())
+        print(f"     in {time.monotonic() - begin:.1f} s")
+        check("and the clipboard goes on", to_guest(g, b"after: " + what.encode()))
+        path = None
+
+        def sent():
+            nonlocal path
+            path = f"{g.o.top}/again.txt"
+            with open(path, "wb") as f:
+                f.write(what.encode())
+            return g.ctl("send", g.name, path, ok=False).returncode == 0
+        check("and files", until(sent, 90, 2) and what in g.do("cat /home/user/Downloads/again*"))
 
 
 def package(g):

@@ -50,7 +50,16 @@ static void got(unsigned selection, enum clip_type type, const uint8_t *data, si
     if (data && len && data[len - 1] == 0 && data[0] == 255) /* reads what it was given */
         owned[selection] += 0;
 }
-static const struct clip_backend desktop = {begin, end, own, want, got};
+static bool can_resize(void)
+{
+    return true;
+}
+static void resize(unsigned width, unsigned height)
+{
+    if (!width || !height || width > MAX_SIDE || height > MAX_SIDE)
+        abort();
+}
+static const struct clip_backend desktop = {begin, end, own, want, got, can_resize, resize};
 
 static void desktop_does(uint8_t what, uint8_t with)
 {

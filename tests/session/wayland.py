@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The clipboard of a Wayland session: a pretended guest (guest.py) with sway on no screen, and wl-copy and wl-paste.
 No SPICE agent runs there: our own helper serves.  wayland.py BUILD"""
-import glob, os, subprocess
+import glob, json, os, subprocess
 
 import clipboard, guest
 from clipboard import NAME, ctl, from_guest, to_guest
@@ -59,6 +59,18 @@ def owners(g):
     clipboard.many_owners(g, 20)
 
 
+def size(g):
+    g.env["SWAYSOCK"] = glob.glob(f"{g.folder}/sway-ipc.*")[0]
+
+    def now():
+        r = subprocess.run(["swaymsg", "-t", "get_outputs", "-r"], env=g.env, capture_output=True)
+        mode = json.loads(r.stdout)[0]["current_mode"]
+        return [mode["width"], mode["height"]]
+    for wanted in [1400, 900], [812, 633]:
+        ctl("session", "size", NAME, "%dx%d" % tuple(wanted))
+        check(f"the screen becomes {wanted[0]} x {wanted[1]}", until(lambda: now() == wanted), now())
+
+
 clipboard.NEEDS = ["clipboard"]
 clipboard.Guest = Guest
-clipboard.main([clipboard.text, clipboard.pictures, clipboard.html, owners, clipboard.policy_text, again])
+clipboard.main([clipboard.text, clipboard.pictures, clipboard.html, owners, clipboard.policy_text, size, again])
