@@ -6,6 +6,7 @@
 #include <strings.h>
 
 #include "app/cli/cli.h"
+#include "core/storage/disk-tool.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
@@ -18,6 +19,7 @@ static const char create_help[] =
     "  --cpus N             virtual processors\n"
     "  --generation N       1 or 2\n"
     "  --disk FILE          an existing disk image\n"
+    "  --new-disk SIZE      a new, empty disk in the machine's folder, such as 64G\n"
     "  --iso FILE           an ISO image for the DVD drive\n"
     "  --floppy FILE        generation 1: an image for the floppy drive\n"
     "  --kernel FILE        Linux to start directly, with\n"
@@ -28,10 +30,28 @@ static const char create_help[] =
     "  --json               print a JSON object\n";
 
 struct create_args {
-    const char *memory, *cpus, *generation, *disk, *iso, *floppy, *kernel, *initrd, *append, *net,
-        *place;
+    const char *memory, *cpus, *generation, *disk, *new_disk, *iso, *floppy, *kernel, *initrd,
+        *append, *net, *place;
     bool json;
 };
+
+#define NEW_DISK "disk.vhdx"
+
+static bool make_disk(const struct store *s, const struct vm_config *c, uint64_t size, err *e)
+{
+    AUTO(str) path = store_path(s, &c->id, NEW_DISK, e);
+    struct loop *loop = path ? loop_new(e) : NULL;
+    const struct disk_create_params p = {
+        .path = path, .format = DISK_FORMAT_VHDX, .type = DISK_DYNAMIC, .size = size};
+    bool ok = loop && disk_create(&p, loop, e);
+    char id[GUID_STR_LEN + 1];
+    guid_format(&c->id, id);
+    if (loop)
+        loop_free(loop);
+    if (!ok)
+        store_delete(s, id, 0, NULL);
+    return ok;
+}
 
 /* A file given on the command line, as an absolute path; it must exist. */
 static char *existing_file(const char *path, err *e)
@@ -77,6 +97,8 @@ static bool add_media(struct vm_config *c, const struct create_args *a, err *e)
     enum vm_bus bus = c->generation == 1 ? VM_BUS_IDE : VM_BUS_SCSI;
     AUTO(str) disk = a->disk ? existing_file(a->disk, e) : NULL;
     if (a->disk && (!disk || !vm_config_add_disk(c, bus, VM_MEDIA_DISK, disk, e)))
+        return false;
+    if (a->new_disk && !vm_config_add_disk(c, bus, VM_MEDIA_DISK, NEW_DISK, e))
         return false;
     AUTO(str) iso = a->iso ? existing_file(a->iso, e) : NULL;
     if (a->iso && (!iso || !vm_config_add_disk(c, bus, VM_MEDIA_DVD, iso, e)))
@@ -127,6 +149,7 @@ int cli_create(int argc, char **argv)
         {"--cpus", NULL, &a.cpus},
         {"--generation", NULL, &a.generation},
         {"--disk", NULL, &a.disk},
+        {"--new-disk", NULL, &a.new_disk},
         {"--iso", NULL, &a.iso},
         {"--floppy", NULL, &a.floppy},
         {"--kernel", NULL, &a.kernel},
@@ -146,10 +169,12 @@ int cli_create(int argc, char **argv)
     AUTO(vm_config) c = s ? vm_config_new(&e) : NULL;
     if (!s)
         return CLI_FAILED;
-    if (!c || !fill(c, &a, n, argv + 1, &e))
+    uint64_t size = 0;
+    if (!c || (a.new_disk && !cli_size(a.new_disk, &size, &e)) || !fill(c, &a, n, argv + 1, &e))
         return cli_fail(&e);
     AUTO(str) place = a.place ? existing_file(a.place, &e) : NULL;
-    if ((a.place && !place) || !store_create(s, c, place, &e))
+    if ((a.place && !place) || !store_create(s, c, place, &e) ||
+        (size && !make_disk(s, c, size, &e)))
         return cli_fail(&e);
     print_created(c, a.json);
     return CLI_OK;
