@@ -308,6 +308,59 @@ def run_floppy(o):
     m.ctl("turn-off", m.name)
 
 
+INSTALLER = "/usr/lib/debian-installer/images/12/amd64/gtk/debian-installer/amd64"
+
+
+def make_installer(o):
+    """The graphical installer's kernel and initial RAM disk of Debian's package on a disc with GRUB."""
+    iso = os.path.join(o.top, "installer.iso")
+    if o.prepared:
+        return iso
+    tree = os.path.join(o.top, "installer")
+    os.makedirs(f"{tree}/boot/grub")
+    for name in "linux", "initrd.gz":
+        shutil.copy(f"{INSTALLER}/{name}", tree)
+    with open(f"{tree}/boot/grub/grub.cfg", "w") as f:
+        f.write("serial --unit=0 --speed=115200\nterminal_output serial console\necho INSTALLER-GRUB\n"
+                "linux /linux vga=788 DEBIAN_FRONTEND=gtk quiet\ninitrd /initrd.gz\nboot\n")
+    subprocess.run(["grub-mkrescue", "-d", "/usr/lib/grub/i386-pc", "-o", iso, tree], check=True, stdout=subprocess.DEVNULL,
+                   stderr=subprocess.DEVNULL)
+    shutil.rmtree(tree)
+    return iso
+
+
+def run_installer(o):
+    """Debian's graphical installer to its first dialog, saved and resumed there; then it hears the keyboard."""
+    iso = make_installer(o)
+    if o.make:
+        return
+    m = Pc(o, "installer", ["--iso", iso, "--new-disk", "8G"], "memory.startup=1024")
+    shot, chosen, white = os.path.join(o.top, "dialog.png"), (41, 134, 123), (255, 255, 255)
+
+    def row_chosen(what, y, seconds):
+        """A row of the list of languages is marked, the next is not."""
+        end, got = time.monotonic() + seconds, None
+        while time.monotonic() < end:
+            if m.ctl("screenshot", m.name, shot, ok=False).returncode == 0:
+                w, h, at = pixels(shot)
+                got = (w, h), (w, h) == (800, 600) and [at(700, y), at(700, y + 23), at(10, 10)]
+                if got[1] and got[1][:2] == [chosen, white]:
+                    break
+            time.sleep(1)
+        check(what, bool(got and got[1] and got[1][:2] == [chosen, white]), got)
+
+    m.on()
+    m.wait("INSTALLER-GRUB", 120)
+    row_chosen("the graphical installer's first dialog is on screen", 361, 1500)
+    if o.keep:
+        shutil.copy(shot, o.keep)
+    m.again("in the installer")
+    row_chosen("and is again after that", 361, 60)
+    m.ctl("key", m.name, "down")
+    row_chosen("a key moves in its list", 384, 120)
+    m.ctl("turn-off", m.name)
+
+
 def run_realmode(o):
     image = make_real(o, "real", 1 << 20)
     if o.make:
@@ -353,7 +406,7 @@ def run_realmode(o):
     m.ctl("turn-off", m.name)
 
 
-CASES = {"hyperv": run_hyperv, "emulated": run_emulated, "network": run_network, "realmode": run_realmode, "floppy": run_floppy}
+CASES = {"hyperv": run_hyperv, "emulated": run_emulated, "network": run_network, "realmode": run_realmode, "floppy": run_floppy, "installer": run_installer}
 
 
 def stdlib(path):
@@ -405,6 +458,7 @@ def main():
     p.add_argument("--port", type=int, default=5399)
     p.add_argument("--nested", help="tests/nested/run: on KVM")
     p.add_argument("--prepared", help="a folder where all is made already (within --nested)")
+    p.add_argument("--keep", help="where the installer's dialog goes, a PNG")
     p.add_argument("--timeout", type=int, default=1200, help="of all, nested")
     p.add_argument("--case", action="append", choices=CASES)
     o = p.parse_args()
@@ -414,6 +468,9 @@ def main():
         if not o.prepared and not os.path.exists(need):
             print(f"skipped: no {need}")
             return 77
+    if "installer" in (o.case or CASES) and not o.prepared and not os.path.exists(f"{INSTALLER}/linux"):
+        print(f"skipped: no {INSTALLER}")
+        return 77
     if o.nested:
         return run_nested(o)
     o.top = o.prepared or tempfile.mkdtemp(prefix="vp-", dir="/tmp")
@@ -425,11 +482,11 @@ def main():
             print(f"-- {case}", flush=True)
             CASES[case](o)
     except SystemExit:
-        for name in "client", "emulated", "hyperv", "realmode", "floppy":  # what it stands at
+        for name in "client", "emulated", "hyperv", "realmode", "floppy", "installer":  # what it stands at
             subprocess.run([o.vireoctl, "screenshot", name, f"/tmp/pc-{name}.png"], stderr=subprocess.DEVNULL)
         raise
     finally:
-        for name in "hyperv", "emulated", "server", "client", "realmode", "floppy":
+        for name in "hyperv", "emulated", "server", "client", "realmode", "floppy", "installer":
             subprocess.run([o.vireoctl, "turn-off", name], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         shutil.rmtree(o.top, ignore_errors=True)
     print(f"{len(failures)} failed")
