@@ -43,7 +43,9 @@ static GVariant *services_now(VireoSession *self)
     GVariantBuilder b;
     g_variant_builder_init(&b, G_VARIANT_TYPE("a{ss}"));
     g_variant_builder_add(&b, "{ss}", "clipboard", state_of(agent || own, clipboard, on || own_on));
-    g_variant_builder_add(&b, "{ss}", "files", state_of(agent, p[VIREO_POLICY_FILES], on));
+    g_variant_builder_add(&b, "{ss}", "files",
+                          state_of(agent || vireo_clipboard_takes_files(self->clipboard),
+                                   p[VIREO_POLICY_FILES], on || own_on));
     g_variant_builder_add(&b, "{ss}", "display",
                           state_of(agent || vireo_clipboard_takes_size(self->clipboard), TRUE,
                                    (on || own_on) && vireo_clipboard_takes_size(self->clipboard)));

@@ -56,7 +56,10 @@ void vireo_peer_send(struct peer *p, guint32 type, gconstpointer head, gsize nhe
 /* transfers.c */
 struct vireo_transfers *vireo_transfers_new(struct vireo_clipboard *c);
 void vireo_transfers_free(struct vireo_transfers *f);
-void vireo_transfers_status(struct vireo_transfers *f, guint32 id, guint32 result, guint64 space);
+void vireo_transfers_status(struct vireo_transfers *f, const struct peer *from, guint32 id,
+                            guint32 result, guint64 space);
+/* That agent is. */
+void vireo_transfers_gone(struct vireo_transfers *f, const struct peer *peer);
 void vireo_transfers_pump(struct vireo_transfers *f);
 void vireo_transfers_fail_all(struct vireo_transfers *f, const char *text);
 guint vireo_transfers_send(struct vireo_transfers *f, int fd, const char *name, GError **error);

@@ -449,9 +449,9 @@ static void on_message(void *ctx, uint32_t type, const uint8_t *data, size_t len
     guint64 space;
     if (type == VD_AGENT_ANNOUNCE_CAPABILITIES)
         on_caps(p, data, len);
-    else if (type == VD_AGENT_FILE_XFER_STATUS && p == &c->peers[VIREO_AGENT_SPICE] &&
+    else if (type == VD_AGENT_FILE_XFER_STATUS &&
              vdagent_read_status(data, len, &id, &result, &space))
-        vireo_transfers_status(c->files, id, result, space);
+        vireo_transfers_status(c->files, p, id, result, space);
     else if (p == active(c))
         on_clipboard(c, type, data, len);
 }
@@ -536,8 +536,7 @@ void vireo_clipboard_detach(struct vireo_clipboard *c, enum vireo_agent agent)
         begin_clipboard(c);
     if (had && agent == VIREO_AGENT_OWN)
         send_caps(active(c), TRUE, TRUE);
-    if (agent == VIREO_AGENT_SPICE)
-        vireo_transfers_fail_all(c->files, "The guest's agent is gone.");
+    vireo_transfers_gone(c->files, p);
     c->ops->changed(c->ctx);
 }
 

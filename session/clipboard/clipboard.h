@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * The clipboard between viewers and the guest, and what else goes by the guest's SPICE agent: files
- * and the screen's size. The clipboard goes by our own agent's helper where that is, else by
- * SPICE's too, then without HTML. Content moves only when somebody pastes. One owner a selection:
- * the guest, or one viewer; a viewer is a connection that serves org.qemu.Display1.Clipboard and
- * registered. What the guest says is hostile; what it sends is bounded by vdagent-wire.h. Thread:
- * the main loop's.
+ * The clipboard between viewers and the guest, and what else goes by the guest's agents: files and
+ * the screen's size. Our own agent's helper is preferred for each that it offers; SPICE's serves
+ * where that is not, then without HTML. Content moves only when somebody pastes. One owner a
+ * selection: the guest, or one viewer; a viewer is a connection that serves
+ * org.qemu.Display1.Clipboard and registered. What the guest says is hostile; what it sends is
+ * bounded by vdagent-wire.h. Thread: the main loop's.
  */
 #pragma once
 
@@ -51,6 +51,7 @@ gboolean vireo_clipboard_takes_size(struct vireo_clipboard *c);
 /* The size that the guest's screen shall have; sent again to each new agent. */
 void vireo_clipboard_set_size(struct vireo_clipboard *c, guint width, guint height);
 
+gboolean vireo_clipboard_takes_files(struct vireo_clipboard *c);
 /* Sends a file's content; fd is taken. 0 with *error set on failure. */
 guint vireo_clipboard_send_file(struct vireo_clipboard *c, int fd, const char *name,
                                 GError **error);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Files into the guest by the SPICE agent's transfer: announced, then sent as fast as the agent
+/* Files into the guest by the SPICE agent's messages: announced, then sent as fast as the agent
  * takes them, one after the other's piece. */
 #include "session/clipboard/clipboard-int.h"
 
@@ -20,7 +20,8 @@ struct transfer {
 
 struct vireo_transfers {
     struct vireo_clipboard *c;
-    GQueue transfers; /* struct transfer */
+    struct peer *peer; /* who takes them; NULL: nobody */
+    GQueue transfers;  /* struct transfer */
     guint last_id;
 };
 
@@ -31,9 +32,18 @@ struct vireo_transfers *vireo_transfers_new(struct vireo_clipboard *c)
     return f;
 }
 
-static struct peer *spice(struct vireo_transfers *f)
+/* Our own agent's helper, where it is there, else SPICE's. NULL: nobody. */
+static struct peer *taker(struct vireo_clipboard *c)
 {
-    return &f->c->peers[VIREO_AGENT_SPICE];
+    struct peer *own = &c->peers[VIREO_AGENT_OWN], *spice = &c->peers[VIREO_AGENT_SPICE];
+    if (vireo_peer_can(own, VD_AGENT_CAP_FILE_XFER_DETAILED_ERRORS))
+        return own;
+    return spice->announced ? spice : NULL;
+}
+
+gboolean vireo_clipboard_takes_files(struct vireo_clipboard *c)
+{
+    return taker(c) != NULL;
 }
 
 static void tell(struct vireo_transfers *f, struct transfer *t, const char *state, const char *text)
@@ -72,13 +82,13 @@ static struct transfer *find(struct vireo_transfers *f, guint id)
 static void send_status(struct vireo_transfers *f, guint id, guint32 result)
 {
     guint32 m[2] = {GUINT32_TO_LE(id), GUINT32_TO_LE(result)};
-    vireo_peer_send(spice(f), VD_AGENT_FILE_XFER_STATUS, m, sizeof m, NULL, 0);
+    vireo_peer_send(f->peer, VD_AGENT_FILE_XFER_STATUS, m, sizeof m, NULL, 0);
 }
 
 static void send_data(struct vireo_transfers *f, struct transfer *t, const guint8 *data, gsize n)
 {
     VDAgentFileXferDataMessage m = {.id = GUINT32_TO_LE(t->id), .size = GUINT64_TO_LE((guint64)n)};
-    vireo_peer_send(spice(f), VD_AGENT_FILE_XFER_DATA, &m, sizeof m, data, n);
+    vireo_peer_send(f->peer, VD_AGENT_FILE_XFER_DATA, &m, sizeof m, data, n);
     t->done += n;
 }
 
@@ -115,7 +125,7 @@ static struct transfer *next_going(struct vireo_transfers *f)
 void vireo_transfers_pump(struct vireo_transfers *f)
 {
     struct transfer *t;
-    while (spice(f)->stream && vireo_stream_queued(spice(f)->stream) < MAX_QUEUED &&
+    while (f->peer && f->peer->stream && vireo_stream_queued(f->peer->stream) < MAX_QUEUED &&
            (t = next_going(f)))
         if (send_piece(f, t)) {
             /* the next one's turn */
@@ -131,9 +141,18 @@ static char *no_space(guint64 space)
                  : g_strdup("There is not enough room in the guest.");
 }
 
-void vireo_transfers_status(struct vireo_transfers *f, guint32 id, guint32 result, guint64 space)
+void vireo_transfers_gone(struct vireo_transfers *f, const struct peer *peer)
 {
-    struct transfer *t = find(f, id);
+    if (f->peer != peer)
+        return;
+    vireo_transfers_fail_all(f, "The guest's agent is gone.");
+    f->peer = NULL;
+}
+
+void vireo_transfers_status(struct vireo_transfers *f, const struct peer *from, guint32 id,
+                            guint32 result, guint64 space)
+{
+    struct transfer *t = from == f->peer ? find(f, id) : NULL;
     g_autofree char *text = NULL;
     if (!t)
         return;
@@ -184,9 +203,9 @@ static gboolean check(struct vireo_transfers *f, int fd, struct stat *st, GError
     const char *why = NULL;
     if (!f->c->policy.files)
         why = "This machine's settings keep files from the guest.";
-    else if (!spice(f)->announced)
+    else if (!f->peer)
         why = "The guest's desktop has no agent that takes files.";
-    else if (vireo_peer_can(spice(f), VD_AGENT_CAP_FILE_XFER_DISABLED))
+    else if (vireo_peer_can(f->peer, VD_AGENT_CAP_FILE_XFER_DISABLED))
         why = "The guest is set up not to take files.";
     else if (g_queue_get_length(&f->transfers) >= MAX_TRANSFERS)
         why = "Too many files are on their way already.";
@@ -201,6 +220,8 @@ guint vireo_transfers_send(struct vireo_transfers *f, int fd, const char *name, 
 {
     struct stat st;
     gsize len = 0;
+    if (g_queue_is_empty(&f->transfers))
+        f->peer = taker(f->c);
     if (!check(f, fd, &st, error)) {
         close(fd);
         return 0;
@@ -212,7 +233,7 @@ guint vireo_transfers_send(struct vireo_transfers *f, int fd, const char *name, 
     g_queue_push_tail(&f->transfers, t);
     g_autofree char *text = announcement(name, t->total, &len);
     guint32 id = GUINT32_TO_LE(t->id);
-    vireo_peer_send(spice(f), VD_AGENT_FILE_XFER_START, &id, sizeof id, text, len + 1);
+    vireo_peer_send(f->peer, VD_AGENT_FILE_XFER_START, &id, sizeof id, text, len + 1);
     return t->id;
 }
 

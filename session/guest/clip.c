@@ -127,16 +127,25 @@ static void tell(uint32_t type, unsigned selection, const uint32_t *words, unsig
         push();
 }
 
+void clip_tell(uint32_t type, const void *data, size_t len)
+{
+    if (s.fd < 0 || s.broken)
+        return;
+    vdagent_wire_pack(type, data, len, NULL, 0, put, NULL);
+    if (!s.broken)
+        push();
+}
+
 static void tell_caps(void)
 {
     bool sizes = backend && backend->can_resize && backend->can_resize();
     uint32_t all = 1u << VD_AGENT_CAP_CLIPBOARD_BY_DEMAND | 1u << VD_AGENT_CAP_CLIPBOARD_SELECTION |
                    1u << VD_AGENT_CAP_CLIPBOARD_NO_RELEASE_ON_REGRAB |
                    1u << VD_AGENT_CAP_CLIPBOARD_GRAB_SERIAL |
+                   1u << VD_AGENT_CAP_FILE_XFER_DETAILED_ERRORS |
                    (sizes ? 1u << VD_AGENT_CAP_MONITORS_CONFIG : 0);
     const uint32_t caps[2] = {0, htole32(all)};
-    vdagent_wire_pack(VD_AGENT_ANNOUNCE_CAPABILITIES, caps, sizeof caps, NULL, 0, put, NULL);
-    push();
+    clip_tell(VD_AGENT_ANNOUNCE_CAPABILITIES, caps, sizeof caps);
 }
 
 static void tell_grab(unsigned selection)
@@ -249,6 +258,11 @@ static void on_message(void *ctx, uint32_t type, const uint8_t *data, size_t len
         on_monitors(data, len);
         return;
     }
+    if (type == VD_AGENT_FILE_XFER_START || type == VD_AGENT_FILE_XFER_DATA ||
+        type == VD_AGENT_FILE_XFER_STATUS) {
+        files_message(type, data, len);
+        return;
+    }
     if (type == VD_AGENT_CLIPBOARD_RELEASE) {
         if (len && data[0] < CLIP_SELECTIONS && selections[data[0]].theirs)
             theirs(data[0], 0);
@@ -305,6 +319,7 @@ void clip_close(void)
     free(s.out);
     s.out = NULL;
     s.have = s.sent = s.room = 0;
+    files_end();
     for (unsigned i = 0; i < CLIP_SELECTIONS; i++)
         theirs(i, 0);
 }

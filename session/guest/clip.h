@@ -52,6 +52,14 @@ void clip_ask(unsigned selection, enum clip_type type);
 /* The desktop is gone. */
 void clip_lost(void);
 
+/* A message of the SPICE agent's other than the clipboard's. */
+void clip_tell(uint32_t type, const void *data, size_t len);
+
+/* ---- clip-files.c: VD_AGENT_FILE_XFER_... ---- */
+
+void files_message(uint32_t type, const uint8_t *data, size_t len);
+void files_end(void); /* the host is gone: what is not whole is removed */
+
 /* The host's stream (taken), and its end. */
 void clip_open(int fd);
 void clip_close(void);

@@ -287,7 +287,8 @@ def again(g):
                          ("an agent that was away for long", "systemctl stop vireo-agent; sleep 30; systemctl start vireo-agent")):
         g.do(orders)
         begin = time.monotonic()
-        check(f"{what} is back", g.wait_services(60, clipboard=["ready", "on"], files=["ready", "on"]), g.status())
+        if not check(f"{what} is back", g.wait_services(60, clipboard=["ready", "on"], files=["ready", "on"]), g.status()):
+            print(g.do("journalctl -b --no-pager -n 60; systemctl --no-pager status 'spice-vdagentd*' vireo-agent"))
         print(f"     in {time.monotonic() - begin:.1f} s")
         check("and the clipboard goes on", to_guest(g, b"after: " + what.encode()))
         path = None

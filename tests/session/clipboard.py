@@ -83,6 +83,10 @@ def spice_alone(g):
     check("SPICE's agent alone: host to guest", to_guest(g, b"by SPICE"))
     check("SPICE's agent alone: guest to host", from_guest(g, b"back by SPICE"))
     check("SPICE's agent alone: a picture", to_guest(g, picture(), "image/png", "image/png"))
+    path = f"{top}/by-spice"
+    with open(path, "wb") as f:
+        f.write(b"a file by SPICE")
+    check("SPICE's agent alone: a file", until(lambda: ctl("send", NAME, path, ok=False).returncode == 0))
     g.start_clipboard()
     check("our own again: HTML, host to guest", to_guest(g, b"<i>a</i>", "text/html", "text/html"))
     check("our own again: HTML, guest to host", from_guest(g, b"<i>b</i>", "text/html", "text/html"))

@@ -17,7 +17,8 @@ class Guest(guest.Guest):
                         WLR_LIBINPUT_NO_DEVICES="1")
         for unwanted in "WAYLAND_DISPLAY", "DISPLAY", "XAUTHORITY", "PULSE_SERVER":
             self.env.pop(unwanted, None)
-        os.makedirs(f"{folder}/config", exist_ok=True)
+        for d in "config", "Downloads":
+            os.makedirs(f"{folder}/{d}", exist_ok=True)
         os.chmod(folder, 0o700)
         with open(f"{folder}/config/sway", "w") as f:
             f.write("xwayland disable\n")
@@ -73,4 +74,4 @@ def size(g):
 
 clipboard.NEEDS = ["clipboard"]
 clipboard.Guest = Guest
-clipboard.main([clipboard.text, clipboard.pictures, clipboard.html, owners, clipboard.policy_text, size, again])
+clipboard.main([clipboard.text, clipboard.pictures, clipboard.html, owners, clipboard.policy_text, size, clipboard.files, again])
