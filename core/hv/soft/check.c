@@ -76,6 +76,7 @@ static void get(const struct soft_vp *vp, struct regs *r)
     r->fx = vp->fx;
 }
 
+/* The view of the pages follows from the flags. */
 static void put(struct soft_vp *vp, const struct regs *r)
 {
     memcpy(vp->gpr, r->gpr, sizeof r->gpr);
@@ -85,6 +86,7 @@ static void put(struct soft_vp *vp, const struct regs *r)
     vp->eflags = r->eflags;
     vp->status = r->status;
     vp->fx = r->fx;
+    soft_mmu_update(vp);
 }
 
 static bool among(insn_fn *fn, insn_fn *const *table, size_t n)
@@ -96,6 +98,8 @@ static bool among(insn_fn *fn, insn_fn *const *table, size_t n)
 }
 #define AMONG(fn, table) among(fn, (insn_fn *const *)(table), sizeof(table) / sizeof(insn_fn *))
 
+enum { ARITH_STATUS = ST_OF | ST_CF | ST_PF | ST_AF | ST_ZF | ST_SF }; /* LAHF gives others, too */
+
 /* Flags that are the same both ways: multiplications leave all but CF and OF undefined, and the
  * handler need not use the very form that the translation does. */
 static uint16_t defined_flags(const struct block *b)
@@ -106,7 +110,7 @@ static uint16_t defined_flags(const struct block *b)
             AMONG(fn, soft_imul_rm) || AMONG(fn, soft_imul_rri) || AMONG(fn, soft_imul_rmi))
             return ST_CF | ST_OF;
     }
-    return 0xffff;
+    return ARITH_STATUS;
 }
 
 /* The instruction pointers of x87 are not kept in translated code. */
@@ -179,8 +183,11 @@ static _Noreturn void differs(struct soft_vp *vp, const struct block *b, const c
     for (unsigned g = 0; g < HV_GPR_COUNT; g++)
         fprintf(stderr, "lock-step: r%-2u %016" PRIx64 " -> %016" PRIx64 " or %016" PRIx64 "\n", g,
                 c->before.gpr[g], c->after.gpr[g], c->other.gpr[g]);
-    fprintf(stderr, "lock-step: status %04x -> %04x or %04x, rip %" PRIx64 " or %" PRIx64 "\n",
-            c->before.status, c->after.status, c->other.status, c->after.rip, c->other.rip);
+    fprintf(stderr,
+            "lock-step: status %04x -> %04x or %04x, eflags %x or %x, rip %" PRIx64 " or %" PRIx64
+            "\n",
+            c->before.status, c->after.status, c->other.status, c->after.eflags, c->other.eflags,
+            c->after.rip, c->other.rip);
     char text[160];
     snprintf(text, sizeof text, "lock-step: %s differ after the block at %" PRIx64 " (%u bytes)",
              what, c->before.rip, b->bytes);
