@@ -48,7 +48,11 @@ enum hv_exit_count {
 };
 struct hv_vp_stats {
     uint64_t exits[HV_COUNT_KINDS];
-    uint64_t instructions; /* retired by the software processor; 0 on KVM */
+    uint64_t instructions; /* interpreted by the software processor (core/hv/soft/README.md:
+                              `count`); 0 on KVM */
+    /* The software processor's: decoded and translated code and all of its tables, as far as they
+     * have been in use (bytes), and how often they were full and emptied. */
+    uint64_t code_memory, code_flushes;
 };
 
 struct hv_cpuid {

@@ -5,16 +5,25 @@
 #include "core/hv/soft/block.h"
 #include "core/hv/soft/jit.h"
 #include "core/hv/soft/ops.h"
+#include "core/hv/soft/reread.h"
 #include "core/hv/soft/soft.h"
 
-enum { HASH_BITS = 16, PAGE_HASH_BITS = 12 };
+enum { HASH_BITS = 16, PAGE_HASH_BITS = 12, EMPTIED = 64, EMPTY_WRITES = 16 };
+
+/* A page whose code was overwritten, and how often it has been written to since; 0: it has code. */
+struct emptied {
+    uint64_t page;
+    unsigned writes;
+};
 
 struct soft_cache {
     struct block *hash[1 << HASH_BITS];
     struct block *page[1 << PAGE_HASH_BITS];
     struct soft_jump jump[SOFT_JUMP_SIZE];
+    struct emptied emptied[EMPTIED];
     uint8_t *arena;
-    size_t size, used;
+    size_t size, used, most; /* most: that was used, up to the last time it was emptied */
+    uint64_t flushes;
     uint64_t generation; /* of jump slots and fetch entries */
     /* An instruction that crosses into another page, or lies where no memory is: decoded each time.
      */
@@ -42,6 +51,18 @@ void soft_cache_free(struct soft_cache *c)
         return;
     munmap(c->arena, c->size);
     free(c);
+}
+
+uint64_t soft_cache_memory(const struct soft_cache *c)
+{
+    size_t used = __atomic_load_n(&c->used, __ATOMIC_RELAXED);
+    size_t most = __atomic_load_n(&c->most, __ATOMIC_RELAXED);
+    return sizeof *c + (used > most ? used : most);
+}
+
+uint64_t soft_cache_flushes(const struct soft_cache *c)
+{
+    return __atomic_load_n(&c->flushes, __ATOMIC_RELAXED);
 }
 
 void soft_jump_flush(struct soft_vp *vp, unsigned halves)
@@ -112,6 +133,24 @@ static void clear_code_bit(struct soft_vp *vp, uint64_t page)
         atomic_fetch_and(&r->code[(page - r->gpa) >> 12], ~(1ull << vp->index));
 }
 
+/*
+ * Protecting a page costs far more than a write that is looked at: one that has lost its code stays
+ * protected for a while, for it is likely to get new code, where programs write code and run it.
+ */
+static void page_emptied(struct soft_vp *vp, uint64_t page)
+{
+    struct emptied *e = &vp->cache->emptied[page >> 12 & (EMPTIED - 1)];
+    if (e->page != page) {
+        if (e->writes)
+            clear_code_bit(vp, e->page);
+        *e = (struct emptied){.page = page};
+    }
+    if (++e->writes < EMPTY_WRITES)
+        return;
+    *e = (struct emptied){.page = SOFT_TLB_NONE};
+    clear_code_bit(vp, page);
+}
+
 static void drop_in_page(struct soft_vp *vp, uint64_t page, uint64_t lo, uint64_t hi)
 {
     struct block **p = page_list(vp->cache, page);
@@ -119,7 +158,7 @@ static void drop_in_page(struct soft_vp *vp, uint64_t page, uint64_t lo, uint64_
     while (*p) {
         struct block *b = *p;
         bool here = (b->phys & ~0xfffull) == page;
-        if (here && b->phys < hi && lo < b->phys + b->bytes) {
+        if (here && b->phys - b->before < hi && lo < b->phys + b->bytes) {
             *p = b->page_next;
             drop(vp, b);
             continue;
@@ -128,7 +167,7 @@ static void drop_in_page(struct soft_vp *vp, uint64_t page, uint64_t lo, uint64_
         p = &b->page_next;
     }
     if (!left)
-        clear_code_bit(vp, page);
+        page_emptied(vp, page);
 }
 
 void soft_block_drop(struct soft_vp *vp, uint64_t gpa, uint64_t len)
@@ -150,7 +189,10 @@ void soft_block_drop_all(struct soft_vp *vp)
         at += (size_t)b->size16 * 16;
     }
     soft_jit_drop_all(vp);
-    c->used = 0;
+    if (c->used > c->most)
+        __atomic_store_n(&c->most, c->used, __ATOMIC_RELAXED);
+    __atomic_store_n(&c->flushes, c->flushes + 1, __ATOMIC_RELAXED);
+    __atomic_store_n(&c->used, 0, __ATOMIC_RELAXED);
     memset(c->hash, 0, sizeof c->hash);
     memset(c->page, 0, sizeof c->page);
     vp->cur = NULL;
@@ -165,6 +207,9 @@ static void mark_code(struct soft_vp *vp, uint64_t page)
         return;
     _Atomic uint64_t *word = &r->code[(page - r->gpa) >> 12];
     uint64_t bit = 1ull << vp->index;
+    struct emptied *e = &vp->cache->emptied[page >> 12 & (EMPTIED - 1)];
+    if (e->page == page)
+        e->writes = 0;
     if (atomic_load_explicit(word, memory_order_relaxed) & bit)
         return;
     atomic_fetch_or(word, bit);
@@ -178,9 +223,9 @@ static void end_in_shadow(struct insn *last)
         last->fn = soft_op_sti_last;
 }
 
-static void close_block(struct insn *i, unsigned off)
+static void close_block(struct insn *i, int off)
 {
-    *i = (struct insn){.fn = soft_op_end, .off = (uint16_t)off};
+    *i = (struct insn){.fn = soft_op_end, .off = (int16_t)off};
 }
 
 /* One instruction by itself, gathering its bytes over the page boundary. */
@@ -213,8 +258,68 @@ static struct block *decode_once(struct soft_vp *vp, uint64_t lin, unsigned mode
     close_block(&b->insn[1], b->insn[0].len);
     b->code = (void *)(uintptr_t)SOFT_JIT_NEVER;
     b->n = 1;
+    b->before = 0;
     b->bytes = b->insn[0].len;
     return b;
+}
+
+/* A block being decoded: the last instruction's end and all that was read, from its first byte on.
+ */
+struct decoding {
+    struct block *b;
+    const uint8_t *page;
+    int in_page, off, low, high;
+    bool ended; /* by a branch or the like */
+};
+
+static size_t block_size(unsigned insns)
+{
+    return sizeof(struct block) + (insns + 1) * sizeof(struct insn);
+}
+
+/* One more instruction; false: it does not end in this page. */
+static bool decode_one(struct decoding *d, unsigned mode)
+{
+    struct block *b = d->b;
+    int at = d->in_page + d->off;
+    if (at >= 0x1000)
+        return false;
+    struct insn *i = &b->insn[b->n];
+    enum decode_result res = soft_decode(i, d->page + at, (unsigned)(0x1000 - at), mode, d->off);
+    if (res == DECODE_SHORT || res == DECODE_LONG)
+        return false;
+    d->low = d->off < d->low ? d->off : d->low;
+    d->off += i->len;
+    d->high = d->off > d->high ? d->off : d->high;
+    bool after_sti = b->n && i[-1].fn == soft_op_sti;
+    d->ended = res == DECODE_END || after_sti;
+    b->n++;
+    return true;
+}
+
+/* Takes the room in the arena. */
+static struct block *finish_block(struct soft_vp *vp, struct decoding *d, uint64_t phys,
+                                  unsigned mode)
+{
+    struct block *b = d->b;
+    end_in_shadow(&b->insn[b->n - 1]);
+    close_block(&b->insn[b->n], d->off);
+    b->phys = phys;
+    b->mode = (uint16_t)mode;
+    b->before = (uint16_t)-d->low;
+    b->bytes = (uint16_t)d->high;
+    b->size16 = (uint16_t)((block_size(b->n) + 15) / 16);
+    struct soft_cache *c = vp->cache;
+    __atomic_store_n(&c->used, c->used + (size_t)b->size16 * 16, __ATOMIC_RELAXED);
+    return b;
+}
+
+static struct decoding begin_block(struct soft_vp *vp, const uint8_t *page, uint64_t phys)
+{
+    struct soft_cache *c = vp->cache;
+    struct block *b = (struct block *)(void *)(c->arena + c->used);
+    *b = (struct block){.n = 0};
+    return (struct decoding){.b = b, .page = page, .in_page = phys & 0xfff};
 }
 
 /* Decodes into the arena; NULL if the first instruction does not end in this page. */
@@ -222,56 +327,148 @@ static struct block *decode_block(struct soft_vp *vp, const uint8_t *page, uint6
                                   unsigned mode)
 {
     struct soft_cache *c = vp->cache;
-    size_t most = sizeof(struct block) + (BLOCK_MAX_INSNS + 1) * sizeof(struct insn);
-    if (c->used + most > c->size)
+    if (c->used + block_size(BLOCK_MAX_INSNS) > c->size)
         soft_block_drop_all(vp);
-    struct block *b = (struct block *)(void *)(c->arena + c->used);
-    unsigned n = 0, off = 0, in_page = phys & 0xfff;
+    struct decoding d = begin_block(vp, page, phys);
     unsigned limit = mode & SOFT_MODE_SINGLE ? 1 : BLOCK_MAX_INSNS;
-    bool open = true;
     mark_code(vp, phys & ~0xfffull); /* before reading: later writes are seen */
-    while (open && n < limit && in_page + off < 0x1000) {
-        enum decode_result res =
-            soft_decode(&b->insn[n], page + in_page + off, 0x1000 - in_page - off, mode, off);
-        if (res == DECODE_SHORT || res == DECODE_LONG)
-            break;
-        off += b->insn[n++].len;
-        bool after_sti = n > 1 && b->insn[n - 2].fn == soft_op_sti;
-        open = res == DECODE_OK && !after_sti;
-    }
-    if (!n)
-        return NULL;
-    end_in_shadow(&b->insn[n - 1]);
-    close_block(&b->insn[n], off);
-    b->phys = phys;
-    b->mode = (uint16_t)mode;
-    b->code = NULL;
-    b->runs = 0;
-    b->no_window = 0;
-    b->n = (uint16_t)n;
-    b->bytes = (uint16_t)off;
-    size_t size = sizeof *b + (n + 1) * sizeof(struct insn);
-    b->size16 = (uint16_t)((size + 15) / 16);
-    c->used += (size_t)b->size16 * 16;
-    return b;
+    while (!d.ended && d.b->n < limit && decode_one(&d, mode))
+        ;
+    return d.b->n ? finish_block(vp, &d, phys, mode) : NULL;
+}
+
+static struct block *find(struct soft_cache *c, uint64_t phys, unsigned mode)
+{
+    for (struct block *b = c->hash[hash_of(phys, mode)]; b; b = b->hash_next)
+        if (b->phys == phys && b->mode == mode)
+            return b;
+    return NULL;
+}
+
+static void enlist(struct soft_cache *c, struct block *b)
+{
+    struct block **h = &c->hash[hash_of(b->phys, b->mode)], **p = page_list(c, b->phys);
+    b->hash_next = *h;
+    *h = b;
+    b->page_next = *p;
+    *p = b;
 }
 
 static struct block *find_or_decode(struct soft_vp *vp, const uint8_t *page, uint64_t phys,
                                     unsigned mode)
 {
-    struct soft_cache *c = vp->cache;
-    for (struct block *b = c->hash[hash_of(phys, mode)]; b; b = b->hash_next)
-        if (b->phys == phys && b->mode == mode)
-            return b;
-    struct block *b = decode_block(vp, page, phys, mode);
-    if (!b)
-        return NULL;
-    struct block **h = &c->hash[hash_of(phys, mode)], **p = page_list(c, phys);
-    b->hash_next = *h;
-    *h = b;
-    b->page_next = *p;
-    *p = b;
+    struct block *b = find(vp->cache, phys, mode);
+    if (b)
+        return b;
+    b = decode_block(vp, page, phys, mode);
+    if (b)
+        enlist(vp->cache, b);
     return b;
+}
+
+/* ---- blocks that go on beyond jumps ---- */
+
+static bool is_decoded(const struct block *b, int off)
+{
+    for (unsigned k = 0; k < b->n; k++)
+        if (b->insn[k].off == off)
+            return true;
+    return false;
+}
+
+static int condition(const struct insn *i)
+{
+    for (int cc = 0; cc < 16; cc++)
+        if (i->fn == soft_jcc[cc] || i->fn == soft_jcc_legacy[cc])
+            return cc;
+    return -1;
+}
+
+/* Whether the block of these came here often, too, as blocks go that are about to be translated. */
+static bool often(struct soft_vp *vp, const struct decoding *d, int off, uint64_t phys,
+                  unsigned mode)
+{
+    const struct block *b = find(vp->cache, phys + (uint64_t)(int64_t)off, mode);
+    return b && (soft_jit_ready(b) || b->runs * 2 >= vp->jit_after);
+}
+
+/* Handlers of jumps in the middle are not called from translated code, and leave it to bail out. */
+static bool translated_as_jump(const struct decoding *d, const struct insn *i, unsigned mode)
+{
+    struct reread r;
+    unsigned at = (unsigned)(d->in_page + i->off);
+    return soft_reread(d->page + at, 0x1000 - at, (mode & SOFT_MODE_SIZE) == SOFT_MODE32, &r) &&
+           r.len == i->len && (r.kind == RR_JCC || r.kind == RR_JMP);
+}
+
+/* The block ends with a jump: makes it one in the middle, if it may be. */
+static bool go_beyond(struct soft_vp *vp, struct decoding *d, uint64_t phys, unsigned mode,
+                      bool all)
+{
+    struct insn *i = &d->b->insn[d->b->n - 1];
+    int64_t by = (int64_t)i->imm;
+    if (!translated_as_jump(d, i, mode) || by > INT32_MAX / 2 || by < INT32_MIN / 2 ||
+        (d->b->n > 1 && i[-1].fn == soft_op_sti)) /* in STI's shadow */
+        return false;
+    if (i->fn == soft_op_jmp || i->fn == soft_op_jmp_legacy) {
+        if (d->in_page + by < 0 || d->in_page + by >= 0x1000 || is_decoded(d->b, (int)by))
+            return false;
+        i->fn = soft_op_jmp_mid;
+        d->off = (int)by;
+        return true;
+    }
+    int cc = condition(i);
+    if (cc < 0 || d->in_page + d->off >= 0x1000 || is_decoded(d->b, d->off) ||
+        !(all || often(vp, d, d->off, phys, mode)))
+        return false;
+    i->fn = soft_jcc_mid[cc];
+    return true;
+}
+
+/* Tells conditional jumps in the middle how many instructions are not run when they are taken. */
+static void count_rest(struct block *b)
+{
+    for (unsigned k = 0; k < b->n; k++)
+        for (unsigned cc = 0; cc < 16; cc++)
+            if (b->insn[k].fn == soft_jcc_mid[cc])
+                b->insn[k].disp = (int32_t)(b->n - 1 - k);
+}
+
+static void replace(struct soft_vp *vp, struct block *old, struct block *b)
+{
+    struct block **p = page_list(vp->cache, old->phys);
+    while (*p && *p != old)
+        p = &(*p)->page_next;
+    if (*p)
+        *p = old->page_next;
+    drop(vp, old);
+    enlist(vp->cache, b);
+}
+
+struct block *soft_block_longer(struct soft_vp *vp, struct block *b, bool all)
+{
+    struct soft_cache *c = vp->cache;
+    unsigned size = b->mode & SOFT_MODE_SIZE;
+    bool flat = size == SOFT_MODE64 || (size == SOFT_MODE32 && (b->mode & SOFT_MODE_FLAT));
+    const struct soft_region *r = soft_region_at(vp->soft, b->phys);
+    if (b->longer || !flat || (b->mode & SOFT_MODE_SINGLE) || !r ||
+        c->used + block_size(BLOCK_MAX_INSNS) > c->size)
+        return b;
+    b->longer = true;
+    uint64_t phys = b->phys;
+    struct decoding d = begin_block(vp, r->host + ((phys & ~0xfffull) - r->gpa), phys);
+    while (d.b->n < BLOCK_MAX_INSNS && decode_one(&d, b->mode))
+        if (d.ended && !go_beyond(vp, &d, phys, b->mode, all))
+            break;
+    if (d.b->n <= b->n)
+        return b;
+    struct block *longer = finish_block(vp, &d, phys, b->mode);
+    longer->longer = true;
+    longer->runs = b->runs;
+    longer->own_windows = b->own_windows;
+    count_rest(longer);
+    replace(vp, b, longer);
+    return longer;
 }
 
 struct block *soft_block(struct soft_vp *vp)

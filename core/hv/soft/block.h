@@ -14,11 +14,14 @@ enum { BLOCK_MAX_INSNS = 48 };
 struct block {
     uint64_t phys;
     struct block *hash_next, *page_next;
-    void *code;              /* translated (jit.h), NULL or SOFT_JIT_NEVER */
-    uint64_t no_window;      /* bits of instructions that are to go by the TLB */
-    uint32_t runs;           /* counted until it is translated */
-    uint16_t mode, n, bytes; /* n without the closing pseudo instruction */
-    uint16_t size16;         /* of the whole, in 16-byte units */
+    void *code;             /* translated (jit.h), NULL or SOFT_JIT_NEVER */
+    uint64_t no_window;     /* bits of instructions that are to go by the TLB */
+    uint32_t runs;          /* counted until it is translated */
+    uint16_t mode, n;       /* n without the closing pseudo instruction */
+    uint16_t before, bytes; /* all lie in [phys - before, phys + bytes) */
+    uint16_t size16;        /* of the whole, in 16-byte units */
+    bool longer;            /* soft_block_longer has been here */
+    bool own_windows;       /* code of CPL 3: accesses of the stack do not share theirs */
     struct insn insn[];
 };
 
@@ -73,6 +76,13 @@ static inline void soft_chain(struct soft_vp *vp)
 
 insn_fn soft_op_end; /* closes a block that ends without a branch */
 
+/*
+ * What is to be translated instead of b: a block that begins there and goes on beyond jumps, direct
+ * ones and conditional ones that were not taken most times (`all`: any), as long as they lead to
+ * the same page. b itself if there is no such.
+ */
+struct block *soft_block_longer(struct soft_vp *vp, struct block *b, bool all);
+
 /* decode.c: fills `out` for the instruction at `bytes`; `left` bytes are there (up to 15 are looked
  * at). */
 enum decode_result {
@@ -82,6 +92,6 @@ enum decode_result {
     DECODE_LONG,  /* over 15 bytes: #GP */
 };
 enum decode_result soft_decode(struct insn *out, const uint8_t *bytes, unsigned left, unsigned mode,
-                               unsigned off);
+                               int off);
 
 #endif

@@ -146,7 +146,7 @@ struct soft_ret {
  * offset in the page at which jit_spans[i] bytes fit, or 0 while the window is closed. */
 enum { SOFT_SPANS = 8, SOFT_OPEN_WINDOWS = 512 };
 struct soft_stack_win {
-    uint64_t page, addend, limit[SOFT_SPANS];
+    uint64_t page, host, addend, limit[SOFT_SPANS];
 };
 enum { SOFT_RETS = 16 }; /* in a ring of 256 bytes, aligned so */
 enum { SOFT_JUMP_BITS = 13, SOFT_JUMP_SIZE = 1 << SOFT_JUMP_BITS };
@@ -254,6 +254,9 @@ struct soft_vp {
     struct jit_win *win_open[SOFT_OPEN_WINDOWS];
     struct jit_win *jit_win;    /* being opened */
     struct jit_win *jit_hot;    /* missed often, or NULL */
+    struct block *stack_hot;    /* where CPL 3's stack window missed last */
+    int32_t stack_misses;       /* counts up to 0 */
+    uint64_t stack_since;       /* the host's time stamp when it began to */
     uint64_t win_written[64];   /* filter: pages by number modulo 4096 that windows may write to */
     uint8_t stack_view;         /* enum soft_mmu in which the stack's window for CPL 0 to 2 opens */
     struct jit_far *jit_far;    /* after an exit by a jump to another page */
@@ -264,6 +267,7 @@ struct soft_vp {
     uint8_t ret_mode[2]; /* of the code in the ring for CPL 3, in the one for the rest */
     uint32_t jit_mxcsr;  /* the host's */
     uint32_t jit_after;  /* runs before a block is translated */
+    bool jit_beyond;     /* blocks go on beyond any conditional jump: for tests */
     bool jit_resume, jit_full;
     uint8_t jit_fpu; /* what of the guest's FPU is in the host's registers (jit-internal.h) */
 

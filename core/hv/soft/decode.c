@@ -586,11 +586,11 @@ static void sizes(struct dec *d)
 }
 
 enum decode_result soft_decode(struct insn *out, const uint8_t *bytes, unsigned left, unsigned mode,
-                               unsigned off)
+                               int off)
 {
     struct dec d = {.out = out, .p = bytes, .left = left, .mode = mode & SOFT_MODE_SIZE, .seg = -1};
     memset(out, 0, sizeof *out);
-    out->off = (uint16_t)off;
+    out->off = (int16_t)off;
     out->base = out->index = out->segbase = OFF_ZERO;
     uint8_t op = prefixes(&d);
     sizes(&d);
@@ -608,8 +608,8 @@ enum decode_result soft_decode(struct insn *out, const uint8_t *bytes, unsigned 
                             (d.rex & 8 ? INSN_REXW : 0) | (d.rex ? INSN_REX : 0) |
                             (dec_is64(&d) ? INSN_NEAR64 : 0));
     if (d.relative)
-        out->imm += off + d.pos;
+        out->imm += (uint64_t)((int64_t)off + d.pos);
     if (d.rip_relative)
-        out->disp += (int32_t)(off + d.pos);
+        out->disp += off + (int32_t)d.pos;
     return d.end ? DECODE_END : DECODE_OK;
 }

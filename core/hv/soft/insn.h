@@ -41,7 +41,7 @@ struct insn {
         insn_fn *vec; /* vector, MMX and x87 operations: see vec.h */
     };
     int32_t disp;
-    uint16_t off; /* of the instruction in its block: its rip is vp->block_rip + off */
+    int16_t off; /* of the instruction from its block's first: its rip is vp->block_rip + off */
     uint8_t len;
     uint8_t flags; /* enum insn_flag */
     /* Integer operations: byte offset of the register in struct soft_vp (high bytes: + 1).

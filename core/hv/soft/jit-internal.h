@@ -11,17 +11,19 @@
 enum { J_VP = E_R15, J_ADDR = E_R14, J_TMP = E_R13, J_TMP2 = E_R12 };
 
 /*
- * A window: the page that one place in code of CPL 3 last touched. The place goes on when its
- * operand's offset in that page is below `limit`: 0 while closed, else `full`, one more than the
- * greatest at which the operand fits. Closing all costs as much as there are open.
+ * A window: the page that one place in code of CPL 3 last touched, and where the host has it. The
+ * place goes on when its operand's offset in that page is below `limit`: 0 while closed, else
+ * `full`, one more than the greatest at which the operand fits. Closing all costs as much as there
+ * are open.
  */
 struct jit_win {
-    uint64_t page, limit, addend;
-    int32_t misses; /* counts up to 0 */
+    uint64_t page, limit;
+    uint64_t host, addend; /* of the page; what makes a guest's address in it the host's */
+    int32_t misses;        /* counts up to 0 */
     uint32_t full;
 };
-enum { JIT_WINDOWS = 1 << 14, JIT_MISSES = 64, JIT_OFTEN = 2000 };
-/* Which place a window is of; `since`: vp->icount when it began to count. */
+enum { JIT_WINDOWS = 1 << 14, JIT_MISSES = 64, JIT_OFTEN = 2500 };
+/* Which place a window is of; `since`: the host's time stamp when it began to count. */
 struct jit_place {
     struct block *b;
     uint64_t since;
@@ -56,9 +58,9 @@ struct soft_jit {
     uint32_t first; /* end of the thunks: where blocks begin */
     /* offsets of the thunks */
     uint32_t enter, exit, bail, cold, indirect, far_miss, call, load_vec, load_all, save_fpu;
-    bool exact, translate_x87; /* see struct tr */
-    FILE *map;                 /* perf's, or NULL */
-    uint64_t blocks, flushes;
+    bool exact, translate_x87, count; /* see struct tr and struct soft_jit_options */
+    FILE *map;                        /* perf's, or NULL */
+    uint64_t most;                    /* bytes in use at once; read by any thread */
 };
 
 /* vp->jit_fpu: what the host's registers hold of the guest's. */

@@ -338,6 +338,13 @@ static void note_written(struct emit *e)
     e_op_rm(e, 1, 0, 0x0fab, J_TMP2, e_mem(J_VP, VP(win_written))); /* bts */
 }
 
+/* The run loop is to see to what is set. */
+static void look_up_soon(struct emit *e)
+{
+    e8(e, 0xf0); /* lock or */
+    e_alu_imm(e, 0, E_OR, e_mem(J_VP, VP(attn)), ATTN_SELF);
+}
+
 static void return_hit(struct emit *e)
 {
     e_alu_rm(e, 0, E_CMP, J_TMP, e_reg(J_TMP));
@@ -359,8 +366,7 @@ static void make_fill(struct soft_jit *j, enum jit_fill kind)
     e_alu_imm(e, 0, E_ADD, e_mem(J_TMP, (int32_t)offsetof(struct jit_win, misses)), 1);
     uint32_t cool = e_jcc(e, E_CC_NE);
     e_store(e, J_VP, VP(jit_hot), J_TMP);
-    e8(e, 0xf0); /* lock or */
-    e_alu_imm(e, 0, E_OR, e_mem(J_VP, VP(attn)), ATTN_SELF);
+    look_up_soon(e);
     e_patch(e, cool, e->at);
     find_entry(e);
     tlb_tag(e,
@@ -370,8 +376,8 @@ static void make_fill(struct soft_jit *j, enum jit_fill kind)
     if (kind == JIT_FILL_WRITE)
         note_written(e);
     e_load(e, J_TMP2, J_TMP, (int32_t)offsetof(struct soft_tlbe, addend));
+    e_store(e, J_VP, VP(jit_key), J_TMP2);
     e_load(e, J_TMP, J_VP, VP(jit_win));
-    e_store(e, J_TMP, (int32_t)offsetof(struct jit_win, addend), J_TMP2);
     e_alu_imm(e, 1, E_CMP, e_mem(J_TMP, (int32_t)offsetof(struct jit_win, limit)), 0);
     uint32_t was_open = e_jcc(e, E_CC_NE);
     e_load(e, J_TMP2, J_VP, VP(win_count));
@@ -386,10 +392,14 @@ static void make_fill(struct soft_jit *j, enum jit_fill kind)
     e_mov_rr(e, J_TMP2, J_ADDR);
     e_alu_imm(e, 1, E_AND, e_reg(J_TMP2), -4096);
     e_store(e, J_TMP, (int32_t)offsetof(struct jit_win, page), J_TMP2);
+    e_alu_rm(e, 1, E_ADD, J_TMP2, e_mem(J_VP, VP(jit_key)));
+    e_store(e, J_TMP, (int32_t)offsetof(struct jit_win, host), J_TMP2);
+    e_load(e, J_TMP2, J_VP, VP(jit_key));
+    e_store(e, J_TMP, (int32_t)offsetof(struct jit_win, addend), J_TMP2);
     e_op_rm(e, 0, 0, 0x8b, J_TMP2, e_mem(J_TMP, (int32_t)offsetof(struct jit_win, full)));
     e_store(e, J_TMP, (int32_t)offsetof(struct jit_win, limit), J_TMP2);
     e_patch(e, too_many, e->at);
-    e_alu_rm(e, 1, E_ADD, J_ADDR, e_mem(J_TMP, (int32_t)offsetof(struct jit_win, addend)));
+    e_alu_rm(e, 1, E_ADD, J_ADDR, e_mem(J_VP, VP(jit_key)));
     return_hit(e);
     e_patch(e, miss, e->at);
     e8(e, 0xc3);
@@ -405,6 +415,12 @@ static void make_stack_fill(struct soft_jit *j, enum jit_fill kind)
     int32_t win = VP(stack_win) + (user ? (int32_t)sizeof(struct soft_stack_win) : 0);
     uint32_t miss, none, closed = 0;
     j->fill[kind] = e->at;
+    if (user) {
+        e_alu_imm(e, 0, E_ADD, e_mem(J_VP, VP(stack_misses)), 1);
+        uint32_t cool = e_jcc(e, E_CC_NE);
+        look_up_soon(e);
+        e_patch(e, cool, e->at);
+    }
     find_entry(e);
     tlb_tag(e, (int32_t)offsetof(struct soft_tlbe, wtag), &miss);
     if (!user) {
@@ -413,11 +429,13 @@ static void make_stack_fill(struct soft_jit *j, enum jit_fill kind)
         closed = e_jcc(e, E_CC_NE);
     }
     note_written(e);
-    e_load(e, J_TMP2, J_TMP, (int32_t)offsetof(struct soft_tlbe, addend));
-    e_store(e, J_VP, win + (int32_t)offsetof(struct soft_stack_win, addend), J_TMP2);
     e_mov_rr(e, J_TMP2, J_ADDR);
     e_alu_imm(e, 1, E_AND, e_reg(J_TMP2), -4096);
     e_store(e, J_VP, win + (int32_t)offsetof(struct soft_stack_win, page), J_TMP2);
+    e_alu_rm(e, 1, E_ADD, J_TMP2, e_mem(J_TMP, (int32_t)offsetof(struct soft_tlbe, addend)));
+    e_store(e, J_VP, win + (int32_t)offsetof(struct soft_stack_win, host), J_TMP2);
+    e_load(e, J_TMP2, J_TMP, (int32_t)offsetof(struct soft_tlbe, addend));
+    e_store(e, J_VP, win + (int32_t)offsetof(struct soft_stack_win, addend), J_TMP2);
     for (unsigned i = 0; i < SOFT_SPANS; i++) {
         e_op_rm(
             e, 1, 0, 0xc7, 0,
@@ -510,6 +528,7 @@ struct soft_jit *soft_jit_new(struct soft_vp *vp, uint32_t bytes, const struct s
     }
     j->size = bytes;
     j->exact = o->exact;
+    j->count = o->count;
     j->translate_x87 = !o->exact || o->exact_but_x87;
     if (o->perf_map)
         open_map(j);
@@ -528,6 +547,7 @@ struct soft_jit *soft_jit_new(struct soft_vp *vp, uint32_t bytes, const struct s
     vp->ret_rings = vp->ret_top = rings;
     vp->ret_other = vp->ret_rings + SOFT_RETS;
     vp->jit = j;
+    vp->stack_misses = -JIT_MISSES;
     soft_jit_forget_calls(vp);
     soft_jit_close_windows(vp);
     return j;
@@ -566,12 +586,25 @@ void soft_jit_cool(struct soft_vp *vp)
     struct jit_place *p = &j->place[w - j->win];
     vp->jit_hot = NULL;
     w->misses = -JIT_MISSES;
-    uint64_t took = vp->icount - p->since;
-    p->since = vp->icount;
+    uint64_t now = __builtin_ia32_rdtsc(), took = now - p->since;
+    p->since = now;
     if (took > JIT_OFTEN || (p->b->no_window >> p->insn & 1))
         return;
     p->b->no_window |= 1ull << p->insn;
     soft_jit_drop(vp, p->b);
+}
+
+/* A frame over two pages, for example: its places get windows of their own. */
+void soft_jit_cool_stack(struct soft_vp *vp)
+{
+    uint64_t now = __builtin_ia32_rdtsc(), took = now - vp->stack_since;
+    struct block *b = vp->stack_hot;
+    vp->stack_since = now;
+    vp->stack_misses = -JIT_MISSES;
+    if (took > JIT_OFTEN || !b || !soft_jit_ready(b))
+        return;
+    b->own_windows = true;
+    soft_jit_drop(vp, b);
 }
 
 void soft_jit_forget_calls(struct soft_vp *vp)
@@ -588,6 +621,19 @@ void soft_jit_ring_mode(struct soft_vp *vp, unsigned mode)
     soft_jit_forget_calls(vp);
 }
 
+uint64_t soft_jit_memory(const struct soft_jit *j)
+{
+    return __atomic_load_n(&j->most, __ATOMIC_RELAXED);
+}
+
+static void note_memory(struct soft_jit *j)
+{
+    uint64_t now = sizeof *j + j->e.at + j->nfar * sizeof *j->far +
+                   (uint64_t)j->nwin * (sizeof *j->win + sizeof *j->place);
+    if (now > j->most)
+        __atomic_store_n(&j->most, now, __ATOMIC_RELAXED);
+}
+
 void soft_jit_translate(struct soft_vp *vp, struct block *b)
 {
     struct soft_jit *j = vp->jit;
@@ -599,8 +645,8 @@ void soft_jit_translate(struct soft_vp *vp, struct block *b)
         vp->jit_full = true; /* the run loop empties the caches between blocks */
         return;
     }
+    note_memory(j);
     b->code = at ? (void *)(j->rx + at) : (void *)(uintptr_t)SOFT_JIT_NEVER;
-    j->blocks += at != 0;
     if (at)
         note_in_map(j, vp, at);
 }
@@ -636,13 +682,14 @@ void soft_jit_drop_all(struct soft_vp *vp)
     struct soft_jit *j = vp->jit;
     if (!j)
         return;
+    note_memory(j);
     j->e.at = j->first;
     j->e.full = false;
     j->nfar = 0;
     soft_jit_close_windows(vp);
     j->nwin = 0;
     vp->jit_hot = NULL;
-    j->flushes++;
+    vp->stack_hot = NULL;
     vp->jit_link = 0;
     vp->jit_far = NULL;
     vp->jit_full = false;

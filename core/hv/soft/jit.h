@@ -26,6 +26,7 @@ struct soft_jit_options {
     bool exact;
     bool exact_but_x87; /* x87 code is translated even so: its instruction pointers read as 0 */
     bool perf_map;      /* /tmp/perf-PID.map names what was translated */
+    bool count;         /* translated code counts its instructions; it is slower then */
 };
 
 /*
@@ -49,12 +50,16 @@ void *soft_jit_past_head(const struct block *b);
 void soft_jit_drop_all(struct soft_vp *vp);
 /* vp->jit_hot is set: sees to it, between blocks. */
 void soft_jit_cool(struct soft_vp *vp);
+/* The same when vp->stack_misses is not below 0. */
+void soft_jit_cool_stack(struct soft_vp *vp);
 /* Rights to pages were taken away: no window holds. */
 void soft_jit_close_windows(struct soft_vp *vp);
 /* Translations of addresses changed: no return is predicted by what was called before. */
 void soft_jit_forget_calls(struct soft_vp *vp);
 /* Other than the calls made so far, the privilege's code is of this mode. */
 void soft_jit_ring_mode(struct soft_vp *vp, unsigned mode);
+/* Bytes that it has touched, at most; any thread. */
+uint64_t soft_jit_memory(const struct soft_jit *j);
 /* After a look-up that followed an exit by a direct jump: links that jump to b's code. */
 void soft_jit_link(struct soft_vp *vp, struct block *b);
 

@@ -67,6 +67,11 @@ struct soft_mmu_state *soft_mmu_new(struct soft_vp *vp)
     return m;
 }
 
+uint64_t soft_mmu_memory(void)
+{
+    return sizeof(struct soft_mmu_state);
+}
+
 void soft_mmu_free(struct soft_mmu_state *m)
 {
     free(m);

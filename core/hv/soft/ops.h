@@ -80,6 +80,10 @@ extern insn_fn *const soft_push_r[4],
 
 /* Near branches; the target's displacement from the block's start is in imm. */
 extern insn_fn *const soft_jcc[16], *const soft_jcc_legacy[16];
+/* In the midst of a block: on to the next instruction unless taken; disp: how many follow it. The
+ * target lies within the code segment. Of any jump that the next one is the target of. */
+extern insn_fn *const soft_jcc_mid[16];
+insn_fn soft_op_jmp_mid;
 insn_fn soft_op_jmp, soft_op_jmp_legacy, soft_op_call64, soft_op_ret64, soft_op_ret64_imm,
     soft_op_jmp_r64, soft_op_jmp_m64, soft_op_call_r64, soft_op_call_m64;
 extern insn_fn *const soft_call_rel[4],

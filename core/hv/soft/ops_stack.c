@@ -345,6 +345,30 @@ FOR_CC(JCC)
 insn_fn *const soft_jcc[16] = LIST_CC(JCC_NAME);
 insn_fn *const soft_jcc_legacy[16] = LIST_CC(JCC_LEGACY_NAME);
 
+#define JCC_MID(cc)                     \
+    HANDLER(jcc_mid_##cc)               \
+    {                                   \
+        if (!soft_cond(vp->status, cc)) \
+            SOFT_NEXT(vp, i);           \
+        vp->rip = leave_midway(vp, i);  \
+        return soft_chain(vp);          \
+    }
+static inline uint64_t leave_midway(struct soft_vp *vp, const struct insn *i)
+{
+    uint64_t rip = vp->block_rip + i->imm;
+    rip = i->flags & INSN_NEAR64 ? target64(vp, i, rip) : target_legacy(vp, i, rip);
+    soft_count_insns(vp, -(int64_t)i->disp);
+    return rip;
+}
+FOR_CC(JCC_MID)
+#define JCC_MID_NAME(cc) jcc_mid_##cc
+insn_fn *const soft_jcc_mid[16] = LIST_CC(JCC_MID_NAME);
+
+OP(jmp_mid)
+{
+    SOFT_NEXT(vp, i);
+}
+
 OP(jmp)
 {
     vp->rip = target64(vp, i, vp->block_rip + i->imm);

@@ -133,7 +133,8 @@ static bool group5(const struct cursor *c, struct reread *r, bool byte)
 {
     unsigned n = r->modrm >> 3 & 7;
     if (n < 2) { /* INC, DEC leave CF */
-        uses(r, 0, RR_RW, true, false);
+        uses(r, 0, RR_RW, false, false);
+        r->flags_merge = true;
         return true;
     }
     if (byte || r->opsz)
@@ -153,10 +154,9 @@ static bool shift_group(struct reread *r)
     unsigned n = r->modrm >> 3 & 7;
     bool by_cl = (r->op & 0xfe) == 0xd2;
     bool by_imm = (r->op & 0xfe) == 0xc0;
-    uses(r, 0, RR_RW, true, false);
+    uses(r, 0, RR_RW, n == 2 || n == 3, !by_cl && !by_imm && n >= 4);
+    r->flags_merge = !r->flags_read && !r->flags_set; /* a shift by none changes nothing */
     r->imm_size = by_imm;
-    if (!by_cl && !by_imm && n >= 4)
-        r->flags_read = false, r->flags_set = true; /* by one */
     return n != 6;
 }
 
@@ -165,7 +165,8 @@ static bool legacy_byte(struct cursor *c, struct reread *r)
 {
     uint8_t op = r->op;
     if ((op & 0xf0) == 0x40) {
-        uses(r, 0, RR_RW, true, false); /* CF stays */
+        uses(r, 0, RR_RW, false, false); /* CF stays */
+        r->flags_merge = true;
         r->op = 0xff;
         r->rm = op & 7;
         r->reg = op >> 3 & 1;
@@ -340,7 +341,8 @@ static bool one_byte(struct cursor *c, struct reread *r, uint8_t rexbits)
     case 0xf8:
     case 0xf9:
         r->kind = RR_FIXED;
-        r->flags_read = true;
+        r->flags_read = op == 0xf5;
+        r->flags_merge = op != 0xf5;
         return true;
     case 0xf6:
     case 0xf7:
@@ -391,11 +393,13 @@ static bool two_byte(struct cursor *c, struct reread *r, uint8_t rexbits)
     case 0xb3:
     case 0xbb:
         modrm(c, r, rexbits);
-        uses(r, RR_R, op == 0xa3 ? RR_R : RR_RW, true, false);
+        uses(r, RR_R, op == 0xa3 ? RR_R : RR_RW, false, false);
+        r->flags_merge = true;
         return !r->mem;
     case 0xba:
         modrm(c, r, rexbits);
-        uses(r, 0, (r->modrm >> 3 & 7) == 4 ? RR_R : RR_RW, true, false);
+        uses(r, 0, (r->modrm >> 3 & 7) == 4 ? RR_R : RR_RW, false, false);
+        r->flags_merge = true;
         r->imm_size = 1;
         r->group = true;
         return (r->modrm >> 3 & 7) >= 4;
@@ -404,7 +408,8 @@ static bool two_byte(struct cursor *c, struct reread *r, uint8_t rexbits)
     case 0xac:
     case 0xad:
         modrm(c, r, rexbits);
-        uses(r, RR_R, RR_RW, true, false);
+        uses(r, RR_R, RR_RW, false, false);
+        r->flags_merge = true;
         r->imm_size = byte;
         return true;
     case 0xaf:
@@ -433,7 +438,8 @@ static bool two_byte(struct cursor *c, struct reread *r, uint8_t rexbits)
     case 0xbc: /* destination unchanged when the source is 0 */
     case 0xbd:
         modrm(c, r, rexbits);
-        uses(r, RR_RW, RR_R, true, false);
+        uses(r, RR_RW, RR_R, false, false);
+        r->flags_merge = true;
         return !r->rep;
     case 0xc0:
     case 0xc1:
@@ -513,6 +519,6 @@ bool soft_reread(const uint8_t *p, unsigned left, bool is32, struct reread *r)
     r->len = (uint8_t)c.at;
     if (r->map == 0 && (r->op & 0xfe) == 0xc0 && (r->modrm & 0x20) &&
         (r->imm & (r->size == 8 ? 63 : 31))) /* a shift that does shift */
-        r->flags_read = false, r->flags_set = true;
+        r->flags_merge = false, r->flags_set = true;
     return !c.over && (!r->lock || lock_ok(r));
 }

@@ -56,9 +56,10 @@ struct reread {
     int32_t disp;
     uint8_t imm_size;
     int64_t imm;
-    uint8_t reg_use, rm_use;    /* RR_R, RR_W */
-    bool xreg, xrm, aligned;    /* aligned: a memory operand must be, or #GP */
-    bool flags_read, flags_set; /* set: all six, whatever they were */
+    uint8_t reg_use, rm_use; /* RR_R, RR_W */
+    bool xreg, xrm, aligned; /* aligned: a memory operand must be, or #GP */
+    /* set: all six, whatever they were; merge: it changes some of them and reads none */
+    bool flags_read, flags_set, flags_merge;
 };
 
 /* The vector part: prefixes, opcode and ModRM have been read. */

@@ -140,10 +140,14 @@ static void code_breakpoints(struct soft_vp *vp)
 static void enter(struct soft_vp *vp, struct block *b)
 {
     if (soft_jit_wanted(vp, b)) {
-        soft_jit_translate(vp, b);
         struct soft_jump *j = soft_jump_slot(vp, vp->rip);
-        if (j->b == b && soft_jit_ready(b))
-            j->code = b->code;
+        bool known = j->b == b;
+        b = soft_block_longer(vp, b, vp->jit_beyond);
+        soft_jit_translate(vp, b);
+        if (known) {
+            j->b = b;
+            j->code = soft_jit_ready(b) ? b->code : vp->jit_cold;
+        }
     }
     vp->block_rip = vp->rip;
     if (soft_jit_ready(b)) {
@@ -213,6 +217,8 @@ void soft_run(struct soft_vp *vp, struct hv_exit *exit)
             soft_block_drop_all(vp);
         if (vp->jit_hot)
             soft_jit_cool(vp);
+        if (vp->jit && vp->stack_misses >= 0)
+            soft_jit_cool_stack(vp);
         if (vp->jump_key[0] & SOFT_MODE_SINGLE)
             step(vp);
         else

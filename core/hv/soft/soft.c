@@ -31,16 +31,19 @@ static void start_check(struct soft_vp *vp, const char *text)
 
 /* VIREO_SOFT_TRANSLATE: runs after which a block is translated, 0 for never, and words after
  * commas: "exact" keeps flags that only a fault's frame would show, for tests that compare with the
- * interpreter; "x87" translates x87 code even so; "perf" writes perf's map; "check=COUNT/EACH"
- * compares so many blocks with the interpreter's run of them (check.h). */
+ * interpreter; "beyond" has blocks go on beyond any jump that they can; "x87" translates x87 code
+ * even so; "perf" writes perf's map; "count" counts translated code's instructions, too;
+ * "check=COUNT/EACH" compares so many blocks with the interpreter's run of them (check.h). */
 static void start_translator(struct soft_vp *vp, unsigned vp_count)
 {
     const char *after = getenv("VIREO_SOFT_TRANSLATE");
     vp->jit_after = after ? (uint32_t)strtoul(after, NULL, 10) : JIT_AFTER;
     struct soft_jit_options o = {.exact = after && strstr(after, "exact"),
                                  .exact_but_x87 = after && strstr(after, "x87"),
-                                 .perf_map = after && strstr(after, "perf")};
+                                 .perf_map = after && strstr(after, "perf"),
+                                 .count = after && strstr(after, "count")};
     o.exact |= after && strstr(after, "check=");
+    vp->jit_beyond = after && strstr(after, "beyond");
     uint32_t bytes = vp_count <= 1   ? JIT_BYTES
                      : vp_count <= 2 ? JIT_BYTES / 2
                      : vp_count <= 4 ? JIT_BYTES * 3 / 8
@@ -239,6 +242,10 @@ static void soft_vp_stats(void *b, unsigned vp, struct hv_vp_stats *out)
     for (unsigned i = 0; i < HV_COUNT_KINDS; i++)
         out->exits[i] = __atomic_load_n(&v->stats.exits[i], __ATOMIC_RELAXED);
     out->instructions = __atomic_load_n(&v->icount, __ATOMIC_RELAXED);
+    out->code_memory = soft_cache_memory(v->cache) + soft_mmu_memory();
+    if (v->jit)
+        out->code_memory += soft_jit_memory(v->jit);
+    out->code_flushes = soft_cache_flushes(v->cache);
 }
 
 static void soft_msi(void *b, const struct hv_msi *m)

@@ -76,6 +76,7 @@ struct soft {
 /* mmu.c */
 struct soft_mmu_state *soft_mmu_new(struct soft_vp *vp);
 void soft_mmu_free(struct soft_mmu_state *m);
+uint64_t soft_mmu_memory(void); /* bytes */
 const struct soft_region *soft_region_at(struct soft *s, uint64_t gpa);
 void soft_mmu_update(struct soft_vp *vp); /* CPL, CR0, CR4, EFLAGS.AC changed */
 void soft_flush_tlb(struct soft_vp *vp, bool global);
@@ -123,6 +124,9 @@ void soft_io_write(struct soft_vp *vp, enum hv_io_space space, uint64_t addr, un
 /* block.c */
 struct soft_cache *soft_cache_new(unsigned vp_count);
 void soft_cache_free(struct soft_cache *c);
+/* The bytes it has used at once, at most, and how often it was emptied; any thread. */
+uint64_t soft_cache_memory(const struct soft_cache *c);
+uint64_t soft_cache_flushes(const struct soft_cache *c);
 struct block *soft_block(struct soft_vp *vp); /* for vp->rip in the present mode; may raise */
 void soft_block_drop(struct soft_vp *vp, uint64_t gpa, uint64_t len);
 void soft_block_drop_all(struct soft_vp *vp);

@@ -22,8 +22,11 @@ void tr_push(struct tr *t, const struct step *s, unsigned k, unsigned h, bool im
     } else {
         unsigned src = h;
         if (h == E_NONE) {
-            src = J_TMP;
-            e_load(e, J_TMP, J_VP, s->r.kind == RR_PUSH_RM ? VP(jit_tmp) : vp_gpr(s->r.rm));
+            src = s->r.kind == RR_PUSH_RM ? J_TMP : tr_use_reg(t, s->r.rm, E_NONE, true);
+            if (s->r.kind == RR_PUSH_RM) {
+                tr_forget_regs(t);
+                e_load(e, J_TMP, J_VP, VP(jit_tmp));
+            }
         }
         tr_store_word(t, tr_at(s), src);
     }
@@ -32,10 +35,10 @@ void tr_push(struct tr *t, const struct step *s, unsigned k, unsigned h, bool im
 
 void tr_pop(struct tr *t, const struct step *s, unsigned k, unsigned g)
 {
-    unsigned h = jit_pinned(g);
     tr_check_stack(t, s, k, 0, false, s->flags_after || t->exact);
-    tr_load_word(t, h == E_NONE ? J_TMP : h, tr_at(s));
-    tr_put_reg(t, g, J_TMP);
+    unsigned h = tr_use_reg(t, g, E_NONE, false);
+    tr_load_word(t, h, tr_at(s));
+    tr_put_reg(t, g, h);
     if (g != HV_RSP)
         move_sp(t, (int32_t)tr_word(t));
 }
@@ -44,7 +47,7 @@ void tr_leave(struct tr *t, const struct step *s, unsigned k)
 {
     tr_move(t, J_ADDR, E_RBP);
     tr_clobber_flags(t, s->flags_after || t->exact);
-    tr_check_access(t, k, tr_word(t), false, true);
+    tr_check_access(t, k, tr_word(t), false, true, false);
     tr_lea(t, jit_pinned(HV_RSP), e_mem(E_RBP, (int32_t)tr_word(t)));
     tr_load_word(t, E_RBP, tr_at(s));
 }
@@ -78,42 +81,82 @@ static void far_jump(struct tr *t, int64_t off, bool wraps)
     e_jmp_to(e, j->far_miss);
 }
 
-static void jump_to(struct tr *t, uint32_t rel_at, int64_t off, bool wraps)
+static void leave_at(struct tr *t, struct way_out w)
 {
-    struct emit *e = t->e;
-    bool same_page = off >= 0 && off < 4096;
-    if (same_page) {
-        if (!rel_at)
-            rel_at = e_jmp(e);
-        while ((e->at & 7) && !e->full)
-            e8(e, 0xcc);
-        struct jit_link link = {
-            .phys = (t->b->phys & ~4095ull) + (uint64_t)off, .rel_at = rel_at, .mode = t->b->mode};
-        uint32_t at = e->at;
-        e_bytes(e, &link, sizeof link);
-        e_patch(e, rel_at, e->at);
-        e_load(e, J_ADDR, J_VP, VP(block_rip));
-        e_lea(e, J_ADDR, e_mem(J_ADDR, (int32_t)off));
-        e_store(e, J_VP, VP(rip), J_ADDR);
-        e_op_rm(e, 1, 0, 0xc7, 0, e_mem(J_VP, VP(jit_link)));
-        e32(e, at);
-        e_jmp_to(e, t->j->exit);
-        return;
-    }
-    if (rel_at)
-        e_patch(e, rel_at, e->at);
-    far_jump(t, off, wraps);
+    if (t->nout < MAX_EXITS)
+        t->out[t->nout++] = w;
+    else
+        t->e->full = true;
 }
 
 void tr_jump_to(struct tr *t, uint32_t rel_at, int64_t off)
 {
-    jump_to(t, rel_at, off, !t->wide);
+    leave_at(t, (struct way_out){
+                    .rel_at = rel_at ? rel_at : e_jmp(t->e), .off = off, .wraps = !t->wide});
 }
 
 /* Running on past 4 GiB is beyond the limit of 32-bit code, other than a jump. */
 void tr_go_on(struct tr *t, unsigned k)
 {
-    jump_to(t, 0, (int64_t)tr_off(t, k) + t->b->insn[k].len, false);
+    leave_at(t, (struct way_out){.rel_at = e_jmp(t->e), .off = tr_off(t, k + 1)});
+}
+
+void tr_side_exit(struct tr *t, const struct step *s, unsigned k)
+{
+    int64_t to = (int64_t)tr_off(t, k) + s->r.len + s->r.imm;
+    tr_load_flags(t);
+    bool live = t->exact || tr_flags_live_at(t, to);
+    leave_at(t, (struct way_out){.rel_at = e_jcc(t->e, s->r.op & 15),
+                                 .off = to,
+                                 .save_flags = live && !t->in_vp,
+                                 .wraps = !t->wide,
+                                 .not_run = t->j->count ? (uint8_t)(t->b->n - 1 - k) : 0});
+}
+
+/* The run loop makes w->rel_at jump to the target's code when it knows it. */
+static void link_stub(struct tr *t, const struct way_out *w)
+{
+    struct emit *e = t->e;
+    while ((e->at & 7) && !e->full)
+        e8(e, 0xcc);
+    struct jit_link link = {.phys = (t->b->phys & ~4095ull) + (uint64_t)w->off,
+                            .rel_at = w->rel_at,
+                            .mode = t->b->mode};
+    uint32_t at = e->at;
+    e_bytes(e, &link, sizeof link);
+    e_patch(e, w->rel_at, e->at);
+    e_load(e, J_ADDR, J_VP, VP(block_rip));
+    e_lea(e, J_ADDR, e_mem(J_ADDR, (int32_t)w->off));
+    e_store(e, J_VP, VP(rip), J_ADDR);
+    e_op_rm(e, 1, 0, 0xc7, 0, e_mem(J_VP, VP(jit_link)));
+    e32(e, at);
+    e_jmp_to(e, t->j->exit);
+}
+
+static void way_out(struct tr *t, struct way_out *w)
+{
+    struct emit *e = t->e;
+    if (w->save_flags || w->not_run) {
+        e_patch(e, w->rel_at, e->at);
+        t->in_vp = false;
+        if (w->save_flags)
+            tr_save_flags(t);
+        if (w->not_run)
+            e_alu_imm(e, 1, E_SUB, e_mem(J_VP, VP(icount)), w->not_run);
+        w->rel_at = e_jmp(e);
+    }
+    if (w->off >= 0 && w->off < 4096) {
+        link_stub(t, w);
+        return;
+    }
+    e_patch(e, w->rel_at, e->at);
+    far_jump(t, w->off, w->wraps);
+}
+
+void tr_ways_out(struct tr *t)
+{
+    for (unsigned n = 0; n < t->nout; n++)
+        way_out(t, &t->out[n]);
 }
 
 /* A call's return address is on the guest's stack and in J_TMP: notes where translated code goes on
@@ -147,6 +190,7 @@ static void push_return(struct tr *t, const struct step *s, unsigned k)
     struct emit *e = t->e;
     int32_t word = (int32_t)tr_word(t);
     tr_check_stack(t, s, k, -word, true, s->flags_after || t->exact);
+    tr_forget_regs(t);
     e_load(e, J_TMP, J_VP, VP(block_rip));
     tr_lea(t, J_TMP, e_mem(J_TMP, (int32_t)(tr_off(t, k) + t->step[k].r.len)));
     tr_store_word(t, tr_at(s), J_TMP);
@@ -183,7 +227,7 @@ static void branch_rm(struct tr *t, const struct step *s, unsigned k)
         tr_load_word(t, J_ADDR, tr_at(s));
     } else {
         tr_clobber_flags(t, s->flags_after || t->exact);
-        tr_move(t, J_ADDR, tr_use_reg(t, s->r.rm, J_ADDR, true));
+        tr_move(t, J_ADDR, tr_use_reg(t, s->r.rm, E_NONE, true));
     }
     if (s->r.kind == RR_CALL_RM) {
         e_store(e, J_VP, VP(jit_tmp), J_ADDR);

@@ -96,13 +96,15 @@ static bool keeps_address(const struct tr *t, const struct reread *r)
     case RR_PLAIN:
     case RR_VEC:
     case RR_X87: return !r->mem;
-    case RR_LEA: return r->size == tr_word(t) && r->base != RR_RIP && r->base < HV_R11;
+    case RR_LEA: return r->size == tr_word(t) && jit_pinned(r->reg) != E_NONE;
     case RR_FIXED:
     case RR_ACC:
     case RR_MOV_IMM:
     case RR_BSWAP:
     case RR_XCHG_ACC:
-    case RR_NOP: return true;
+    case RR_NOP:
+    case RR_JCC: /* midway, these two */
+    case RR_JMP: return true;
     default: return false;
     }
 }
@@ -110,7 +112,7 @@ static bool keeps_address(const struct tr *t, const struct reread *r)
 struct group {
     unsigned first, last, base;
     int32_t low, high, moved; /* from the base's value at the first */
-    bool write;
+    bool write, branched;     /* branched: what follows may not be run */
 };
 
 /* Takes instruction k in if it may be; false: the group ends before it. */
@@ -124,6 +126,7 @@ static bool extend(const struct tr *t, struct group *g, unsigned k)
     if (!plain_access(t, s, &a)) {
         if (!keeps_address(t, &s->r))
             return false;
+        g->branched |= s->r.kind == RR_JCC;
         if (g->base == HV_RSP && moves_sp(t, &s->r, &by))
             g->moved += by;
         else if (writes(&s->r, g->base))
@@ -133,7 +136,7 @@ static bool extend(const struct tr *t, struct group *g, unsigned k)
     int32_t low = a.disp + g->moved, high = low + (int32_t)a.size;
     low = low < g->low ? low : g->low;
     high = high > g->high ? high : g->high;
-    if (a.base != g->base || high - low > GROUP_SPAN)
+    if (a.base != g->base || high - low > GROUP_SPAN || (g->branched && a.write && !g->write))
         return false;
     g->low = low;
     g->high = high;

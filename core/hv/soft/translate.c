@@ -12,17 +12,26 @@
 
 /* ---- flags ---- */
 
+/* A register to keep RAX in. */
+static unsigned spare(struct tr *t)
+{
+    unsigned x = t->kept[1] != E_NONE && t->kept[0] == E_NONE ? 0 : 1;
+    t->kept[x] = E_NONE;
+    return x ? J_TMP2 : J_TMP;
+}
+
 void tr_save_flags(struct tr *t)
 {
     struct emit *e = t->e;
     if (t->in_vp)
         return;
-    e_mov_rr(e, J_TMP, E_RAX);
+    unsigned rax = spare(t);
+    e_mov_rr(e, rax, E_RAX);
     e8(e, 0x9f);                               /* lahf */
     e_op_rm(e, 0, 0, 0x0f90, 0, e_reg(E_RAX)); /* seto al */
     e8(e, 0x66);
     e_op_rm(e, 0, 0, 0x89, E_RAX, e_mem(J_VP, VP(status)));
-    e_mov_rr(e, E_RAX, J_TMP);
+    e_mov_rr(e, E_RAX, rax);
     t->in_vp = true;
 }
 
@@ -31,12 +40,13 @@ void tr_load_flags(struct tr *t)
     struct emit *e = t->e;
     if (t->in_host)
         return;
-    e_mov_rr(e, J_TMP, E_RAX);
+    unsigned rax = spare(t);
+    e_mov_rr(e, rax, E_RAX);
     e_op_rm(e, 0, 0, 0x0fb7, E_RAX, e_mem(J_VP, VP(status)));
     e8(e, 0x04); /* add al, 127: overflows if bit 0 was set */
     e8(e, 0x7f);
     e8(e, 0x9e); /* sahf */
-    e_mov_rr(e, E_RAX, J_TMP);
+    e_mov_rr(e, E_RAX, rax);
     t->in_host = true;
 }
 
@@ -66,21 +76,46 @@ static void slow_way(struct tr *t, unsigned cc, unsigned k)
         t->e->full = true;
 }
 
-/* The guest register in a host register: its own, or `tmp` loaded from vp. */
-unsigned tr_use_reg(struct tr *t, unsigned g, unsigned tmp, bool load)
+static const uint8_t tmp[2] = {J_TMP, J_TMP2};
+
+unsigned tr_use_reg(struct tr *t, unsigned g, unsigned avoid, bool load)
 {
     unsigned h = jit_pinned(g);
     if (h != E_NONE)
         return h;
+    for (unsigned x = 0; x < 2; x++)
+        if (t->kept[x] == g)
+            return tmp[x];
+    unsigned x = avoid == J_TMP ? 1 : avoid == J_TMP2 ? 0 : t->kept[0] != E_NONE;
+    t->kept[x] = load ? (uint8_t)g : E_NONE;
     if (load)
-        e_load(t->e, tmp, J_VP, vp_gpr(g));
-    return tmp;
+        e_load(t->e, tmp[x], J_VP, vp_gpr(g));
+    return tmp[x];
 }
 
 void tr_put_reg(struct tr *t, unsigned g, unsigned h)
 {
-    if (jit_pinned(g) == E_NONE)
-        e_store(t->e, J_VP, vp_gpr(g), h);
+    if (jit_pinned(g) != E_NONE)
+        return;
+    e_store(t->e, J_VP, vp_gpr(g), h);
+    for (unsigned x = 0; x < 2; x++)
+        if (tmp[x] == h)
+            t->kept[x] = (uint8_t)g;
+        else if (t->kept[x] == g)
+            t->kept[x] = E_NONE;
+}
+
+void tr_forget_regs(struct tr *t)
+{
+    t->kept[0] = t->kept[1] = E_NONE;
+}
+
+/* What a thunk has lost. */
+static void reload_regs(struct tr *t, const uint8_t kept[2], unsigned n)
+{
+    for (unsigned x = 0; x < n; x++)
+        if (kept[x] != E_NONE)
+            e_load(t->e, tmp[x], J_VP, vp_gpr(kept[x]));
 }
 
 /* dst = address of the operand, plus low, without segment base. Leaves flags alone but for
@@ -95,10 +130,10 @@ static void address(struct tr *t, const struct reread *r, unsigned k, unsigned d
         m.base = (uint8_t)dst;
         m.disp += (int32_t)(tr_off(t, k) + r->len); /* overflow: checked by plain_ok */
     } else if (r->base != RR_NO_REG) {
-        m.base = (uint8_t)tr_use_reg(t, r->base, dst, true);
+        m.base = (uint8_t)tr_use_reg(t, r->base, E_NONE, true);
     }
     if (r->index != RR_NO_REG)
-        m.index = (uint8_t)tr_use_reg(t, r->index, J_TMP, true);
+        m.index = (uint8_t)tr_use_reg(t, r->index, m.base, true);
     tr_lea(t, dst, m);
 }
 
@@ -112,65 +147,98 @@ static void last_page(struct emit *e, unsigned size)
     e_alu_imm(e, 1, E_AND, e_reg(J_TMP2), -4096);
 }
 
-static void note_fill(struct tr *t, enum jit_fill fill, unsigned w, unsigned size)
+static void note_fill(struct tr *t, enum jit_fill fill, unsigned w, unsigned size, bool wait)
 {
     struct slow *s = &t->slow[t->nslow ? t->nslow - 1 : 0];
     s->back = t->e->at;
     s->win = (uint16_t)w;
     s->size = (uint8_t)size;
     s->fill = fill;
+    s->offset = !wait;
+    memcpy(s->kept, t->kept, sizeof s->kept);
 }
 
-/* By a window of this place's own. Linear, not TLB, addresses decide, so that the load behind waits
- * for one addition alone. */
-static void check_window(struct tr *t, unsigned k, unsigned size, bool write)
+/* A window's fields, as operands. */
+struct window {
+    unsigned number; /* of a place's own */
+    int32_t stack;   /* or of the stack: where it is in vp */
+    unsigned span;
+};
+
+static void window_op(struct tr *t, const struct window *w, uint8_t opcode, unsigned reg,
+                      size_t own, size_t stack)
 {
-    struct emit *e = t->e;
-    struct soft_jit *j = t->j;
-    unsigned w = j->nwin++;
-    uint32_t at = j->win_at + w * (uint32_t)sizeof(struct jit_win);
-    j->win[w] = (struct jit_win){.misses = -JIT_MISSES, .full = 4097 - size};
-    j->place[w] = (struct jit_place){.b = t->b, .insn = k, .since = t->icount};
-    e_mov_rr(e, J_TMP2, J_ADDR);
-    e_op_rip(e, 1, 0x2b, J_TMP2, at + (uint32_t)offsetof(struct jit_win, page));  /* sub */
-    e_op_rip(e, 1, 0x3b, J_TMP2, at + (uint32_t)offsetof(struct jit_win, limit)); /* cmp */
+    uint32_t at = t->j->win_at + w->number * (uint32_t)sizeof(struct jit_win);
+    if (w->stack)
+        e_op_rm(t->e, 1, 0, opcode, reg, e_mem(J_VP, w->stack + (int32_t)stack));
+    else
+        e_op_rip(t->e, 1, opcode, reg, at + (uint32_t)own);
+}
+#define WINDOW_OP(t, w, opcode, reg, field)                       \
+    window_op(t, w, opcode, reg, offsetof(struct jit_win, field), \
+              offsetof(struct soft_stack_win, field))
+
+/*
+ * The offset in the window's page decides. J_ADDR becomes it and then the page's host address is
+ * added; or, one instruction more, the load behind waits for one addition alone.
+ */
+static void check_window(struct tr *t, const struct window *w, unsigned k, bool wait)
+{
+    unsigned offset = J_ADDR;
+    if (wait) {
+        offset = spare(t);
+        e_mov_rr(t->e, offset, J_ADDR);
+    }
+    WINDOW_OP(t, w, 0x2b, offset, page);                           /* sub */
+    window_op(t, w, 0x3b, offset, offsetof(struct jit_win, limit), /* cmp */
+              offsetof(struct soft_stack_win, limit) + 8 * w->span);
     slow_way(t, E_CC_AE, k);
-    e_op_rip(e, 1, 0x03, J_ADDR, at + (uint32_t)offsetof(struct jit_win, addend)); /* add */
-    note_fill(t, write ? JIT_FILL_WRITE : JIT_FILL_READ, w, size);
+    if (wait) /* add */
+        WINDOW_OP(t, w, 0x03, J_ADDR, addend);
+    else
+        WINDOW_OP(t, w, 0x03, J_ADDR, host);
+}
+
+static void check_own_window(struct tr *t, unsigned k, unsigned size, bool write, bool wait)
+{
+    struct soft_jit *j = t->j;
+    struct window w = {.number = j->nwin++};
+    j->win[w.number] = (struct jit_win){.misses = -JIT_MISSES, .full = 4097 - size};
+    j->place[w.number] = (struct jit_place){.b = t->b, .insn = k, .since = __builtin_ia32_rdtsc()};
+    check_window(t, &w, k, wait);
+    note_fill(t, write ? JIT_FILL_WRITE : JIT_FILL_READ, w.number, size, wait);
+}
+
+static int32_t stack_window(const struct tr *t)
+{
+    return VP(stack_win) + (t->user ? (int32_t)sizeof(struct soft_stack_win) : 0);
 }
 
 /* By the window that the stack has. */
-static void check_stack_window(struct tr *t, unsigned k, unsigned size, bool write)
+static void check_stack_window(struct tr *t, unsigned k, unsigned size, bool write, bool wait)
 {
-    struct emit *e = t->e;
-    int32_t at = VP(stack_win) + (t->user ? (int32_t)sizeof(struct soft_stack_win) : 0);
-    unsigned span = 0;
-    while (jit_spans[span] < size)
-        span++;
-    e_mov_rr(e, J_TMP2, J_ADDR);
-    e_alu_rm(e, 1, E_SUB, J_TMP2, e_mem(J_VP, at + (int32_t)offsetof(struct soft_stack_win, page)));
-    e_alu_rm(e, 1, E_CMP, J_TMP2,
-             e_mem(J_VP, at + (int32_t)offsetof(struct soft_stack_win, limit) + 8 * (int32_t)span));
-    slow_way(t, E_CC_AE, k);
-    e_alu_rm(e, 1, E_ADD, J_ADDR,
-             e_mem(J_VP, at + (int32_t)offsetof(struct soft_stack_win, addend)));
+    struct window w = {.stack = stack_window(t)};
+    while (jit_spans[w.span] < size)
+        w.span++;
+    check_window(t, &w, k, wait);
     unsigned fill = write ? JIT_FILL_STACK_WRITE : JIT_FILL_STACK_READ;
-    note_fill(t, fill + t->user, 0, jit_spans[span]);
+    note_fill(t, fill + t->user, 0, jit_spans[w.span], wait);
 }
 
 /* Stacks have windows, and so has each place in code of CPL 3: there programs compute, while a
  * kernel's code rarely meets the same page twice. */
-void tr_check_access(struct tr *t, unsigned k, unsigned size, bool write, bool stack)
+void tr_check_access(struct tr *t, unsigned k, unsigned size, bool write, bool stack, bool wait)
 {
     struct emit *e = t->e;
-    if (stack) {
-        check_stack_window(t, k, size, write);
+    if (stack && !(t->user && t->b->own_windows)) {
+        check_stack_window(t, k, size, write, wait);
         return;
     }
     if (t->user && t->j->nwin < JIT_WINDOWS && !(t->b->no_window >> k & 1)) {
-        check_window(t, k, size, write);
+        check_own_window(t, k, size, write, wait);
         return;
     }
+    tr_forget_regs(t);
     last_page(e, size);
     e_mov_rr(e, J_TMP, J_ADDR);
     e_shift_imm(e, 1, 5, J_TMP, 7);
@@ -191,7 +259,8 @@ void tr_check_stack(struct tr *t, const struct step *s, unsigned k, int32_t disp
         return;
     tr_lea(t, J_ADDR, e_mem(jit_pinned(HV_RSP), disp + s->low));
     tr_clobber_flags(t, flags);
-    tr_check_access(t, k, s->lead ? s->span : tr_word(t), s->lead ? s->group_writes : write, true);
+    tr_check_access(t, k, s->lead ? s->span : tr_word(t), s->lead ? s->group_writes : write, true,
+                    false);
 }
 _Static_assert(sizeof(struct soft_tlbe) == 32, "check_access shifts by 7");
 
@@ -207,6 +276,13 @@ static void check_segment(struct tr *t, unsigned seg, unsigned k, unsigned size,
         return;
     e_alu_imm(e, 0, E_CMP, e_reg(J_ADDR), -(int32_t)size);
     slow_way(t, E_CC_A, k);
+}
+
+/* Tables and chains: the address comes from the last load as a rule, and the next one's from it. */
+static bool waits(const struct reread *r)
+{
+    return r->index != RR_NO_REG ||
+           (r->kind == RR_PLAIN && !r->group && (r->reg_use & RR_W) && r->reg == r->base);
 }
 
 void tr_memory(struct tr *t, const struct step *s, unsigned k, unsigned size, bool write)
@@ -228,7 +304,7 @@ void tr_memory(struct tr *t, const struct step *s, unsigned k, unsigned size, bo
         slow_way(t, E_CC_NE, k);
     }
     tr_check_access(t, k, s->lead ? s->span : size, s->lead ? s->group_writes : write,
-                    r->base == HV_RSP && !r->seg);
+                    r->base == HV_RSP && !r->seg, waits(r));
 }
 
 static bool high_byte(const struct reread *r, unsigned g)
@@ -238,10 +314,10 @@ static bool high_byte(const struct reread *r, unsigned g)
 
 /* As use_reg, for an operand that may be a byte: AH to BH keep their number. */
 static unsigned use_operand(struct tr *t, const struct reread *r, unsigned g, bool byte,
-                            unsigned tmp, unsigned use)
+                            unsigned avoid, unsigned use)
 {
     bool load = (use & RR_R) || r->size < 4;
-    return byte && high_byte(r, g) ? g : tr_use_reg(t, g, tmp, load);
+    return byte && high_byte(r, g) ? g : tr_use_reg(t, g, avoid, load);
 }
 
 /* ---- plain instructions ---- */
@@ -292,9 +368,9 @@ static bool plain_ok(const struct reread *r, uint32_t next_off)
 
 /* A register that has no host register may be operated on where it is, unless the upper half must
  * be cleared, or memory would mean something else: bit strings, a locked exchange. */
-static bool in_place(const struct reread *r)
+static bool in_place(const struct tr *t, const struct reread *r)
 {
-    if (r->mem || jit_pinned(r->rm) != E_NONE)
+    if (r->mem || jit_pinned(r->rm) != E_NONE || t->kept[0] == r->rm || t->kept[1] == r->rm)
         return false;
     if ((r->rm_use & RR_W) && (r->size == 4 || (r->reg_use & RR_W))) /* XADD: r/m is written last */
         return false;
@@ -310,15 +386,15 @@ static void plain(struct tr *t, const struct step *s, unsigned k)
     unsigned reg = r->reg & 7u, h = 0;
     if (r->mem)
         tr_memory(t, s, k, r->rm_size, r->rm_use & RR_W);
-    if (r->flags_read)
+    if (r->flags_read || tr_merges(t, s))
         tr_load_flags(t);
     if (reg_used)
-        reg = use_operand(t, r, r->reg, r->reg8, J_TMP2, r->reg_use);
-    bool direct = in_place(r);
+        reg = use_operand(t, r, r->reg, r->reg8, E_NONE, r->reg_use);
+    bool direct = in_place(t, r);
     if (direct) {
         rm = e_mem(J_VP, vp_gpr(r->rm));
     } else if (!r->mem) {
-        h = use_operand(t, r, r->rm, r->rm8, J_TMP, r->rm_use);
+        h = use_operand(t, r, r->rm, r->rm8, reg_used ? reg : E_NONE, r->rm_use);
         rm = e_reg(h);
     }
     bool low_byte = (r->reg8 && reg_used && !high_byte(r, r->reg) && reg >= 4) ||
@@ -328,7 +404,7 @@ static void plain(struct tr *t, const struct step *s, unsigned k)
         tr_put_reg(t, r->reg, reg);
     if (!r->mem && !direct && (r->rm_use & RR_W))
         tr_put_reg(t, r->rm, h);
-    if (r->flags_set ||
+    if (r->flags_set || r->flags_merge ||
         (r->flags_read && r->kind == RR_PLAIN && !(r->map == 1 && (r->op & 0xf0) == 0x40) &&
          !(r->map == 1 && (r->op & 0xf0) == 0x90)))
         flags_written(t);
@@ -347,6 +423,7 @@ static void load_fpu(struct tr *t, const struct step *s, unsigned k, enum jit_fp
     uint32_t there = e_jcc(e, E_CC_AE);
     e_call_to(e, what == JIT_FPU_ALL ? t->j->load_all : t->j->load_vec);
     slow_way(t, E_CC_NE, k); /* not allowed now, or an exception is unmasked */
+    reload_regs(t, t->kept, 1);
     e_patch(e, there, e->at);
     t->loaded = (uint8_t)what;
 }
@@ -362,9 +439,9 @@ static void vec(struct tr *t, const struct step *s, unsigned k)
     if (r->group)
         reg = r->reg & 7u;
     else if (!r->xreg)
-        reg = tr_use_reg(t, r->reg, J_TMP2, false);
+        reg = tr_use_reg(t, r->reg, E_NONE, false);
     if (!r->mem) {
-        h = r->xrm ? r->rm : tr_use_reg(t, r->rm, J_TMP, r->rm_use & RR_R);
+        h = r->xrm ? r->rm : tr_use_reg(t, r->rm, r->xreg ? E_NONE : reg, r->rm_use & RR_R);
         rm = e_reg(h);
     }
     emit_host(t, r, reg, rm, false);
@@ -422,6 +499,7 @@ static void call_handler(struct tr *t, unsigned k)
     t->in_host = false;
     t->loaded = JIT_FPU_NONE;
     t->in_vp = true;
+    tr_forget_regs(t);
     /* the handler may have overwritten this very block: its head is a jump then */
     e8(e, 0x80); /* cmp byte [rip + head], 0xe9 */
     e8(e, 0x3d);
@@ -446,13 +524,22 @@ static void to_interpreter(struct tr *t, unsigned k)
 static void open_window(struct tr *t, struct slow *s)
 {
     struct emit *e = t->e;
+    bool own = s->fill < JIT_FILL_STACK_READ;
+    struct window w = {.number = s->win, .stack = own ? 0 : stack_window(t)};
     e_patch(e, s->rel_at, e->at);
+    if (s->offset) /* add */
+        WINDOW_OP(t, &w, 0x03, J_ADDR, page);
+    if (own) { /* lea */
+        WINDOW_OP(t, &w, 0x8d, J_TMP, page);
+    } else if (t->user) {
+        e_mov_imm64(e, J_TMP, (uint64_t)(uintptr_t)t->b);
+        e_store(e, J_VP, VP(stack_hot), J_TMP);
+    }
     last_page(e, s->size);
-    if (s->fill < JIT_FILL_STACK_READ) /* lea */
-        e_op_rip(e, 1, 0x8d, J_TMP, t->j->win_at + s->win * (uint32_t)sizeof(struct jit_win));
     e_call_to(e, t->j->fill[s->fill]);
-    e_patch(e, e_jcc(e, E_CC_E), s->back);
-    s->rel_at = e_jmp(e);
+    s->rel_at = e_jcc(e, E_CC_NE);
+    reload_regs(t, s->kept, 2);
+    e_jmp_to(e, s->back);
 }
 
 static void slow_ways(struct tr *t)
@@ -483,6 +570,7 @@ static bool privileged(struct tr *t, unsigned k)
     if (fn != soft_op_swapgs && fn != soft_op_cli && fn != soft_op_sti)
         return false;
     tr_clobber_flags(t, true);
+    tr_forget_regs(t);
     e_op_rm(e, 0, 0, 0x80, E_CMP, e_mem(J_VP, VP(cpl)));
     e8(e, 0);
     slow_way(t, E_CC_NE, k);
@@ -504,6 +592,21 @@ static bool privileged(struct tr *t, unsigned k)
     return true;
 }
 
+static void lea(struct tr *t, const struct reread *r, unsigned k)
+{
+    unsigned h = jit_pinned(r->reg);
+    if (h != E_NONE && r->size == tr_word(t)) {
+        address(t, r, k, h, 0);
+        return;
+    }
+    address(t, r, k, J_ADDR, 0);
+    h = tr_use_reg(t, r->reg, E_NONE, r->size == 2);
+    if (r->size == 2)
+        e8(t->e, 0x66);
+    e_op_rm(t->e, r->size == 8, 0, 0x8b, h, e_reg(J_ADDR));
+    tr_put_reg(t, r->reg, h);
+}
+
 static bool one(struct tr *t, unsigned k)
 {
     struct step *s = &t->step[k];
@@ -521,14 +624,14 @@ static bool one(struct tr *t, unsigned k)
     case RR_X87: x87(t, s, k); break;
     case RR_NOP: break;
     case RR_FIXED:
-        if (r->flags_read)
+        if (r->flags_read || tr_merges(t, s))
             tr_load_flags(t);
         if (r->opsz)
             e8(e, 0x66);
         if (r->size == 8)
             e8(e, 0x48);
         e8(e, r->op);
-        if (r->flags_read)
+        if (r->flags_read || r->flags_merge)
             flags_written(t);
         break;
     case RR_ACC:
@@ -544,7 +647,8 @@ static bool one(struct tr *t, unsigned k)
         break;
     case RR_MOV_IMM: {
         bool byte = r->size == 1;
-        unsigned h = byte && high_byte(r, r->rm) ? r->rm : tr_use_reg(t, r->rm, J_TMP, r->size < 4);
+        unsigned h =
+            byte && high_byte(r, r->rm) ? r->rm : tr_use_reg(t, r->rm, E_NONE, r->size < 4);
         if (r->opsz && r->size == 2)
             e8(e, 0x66);
         unsigned rex = (r->size == 8 ? 8u : 0) | (h > 7);
@@ -556,7 +660,7 @@ static bool one(struct tr *t, unsigned k)
         break;
     }
     case RR_BSWAP: {
-        unsigned h = tr_use_reg(t, r->rm, J_TMP, true);
+        unsigned h = tr_use_reg(t, r->rm, E_NONE, true);
         unsigned rex = (r->size == 8 ? 8u : 0) | (h > 7);
         if (rex)
             e8(e, (uint8_t)(0x40 | rex));
@@ -566,26 +670,14 @@ static bool one(struct tr *t, unsigned k)
         break;
     }
     case RR_XCHG_ACC: {
-        unsigned h = tr_use_reg(t, r->rm, J_TMP, true);
+        unsigned h = tr_use_reg(t, r->rm, E_NONE, true);
         if (r->opsz && r->size == 2)
             e8(e, 0x66);
         e_op_rm(e, r->size == 8, 0, 0x87, E_RAX, e_reg(h));
         tr_put_reg(t, r->rm, h);
         break;
     }
-    case RR_LEA: {
-        unsigned h = tr_use_reg(t, r->reg, J_TMP2, r->size == 2);
-        unsigned dst = r->size == (t->wide ? 8 : 4) ? h : J_ADDR;
-        if (r->base == RR_RIP || (r->base != RR_NO_REG && jit_pinned(r->base) == E_NONE))
-            dst = J_ADDR; /* the address is built in it before the index is read */
-        address(t, r, k, dst, 0);
-        if (r->size == 2)
-            e8(e, 0x66);
-        if (dst != h)
-            e_op_rm(e, r->size == 8, 0, 0x8b, h, e_reg(J_ADDR));
-        tr_put_reg(t, r->reg, h);
-        break;
-    }
+    case RR_LEA: lea(t, r, k); break;
     case RR_PUSH: tr_push(t, s, k, jit_pinned(r->rm), false); break;
     case RR_PUSH_IMM: tr_push(t, s, k, 0, true); break;
     case RR_PUSH_RM:
@@ -596,7 +688,14 @@ static bool one(struct tr *t, unsigned k)
         break;
     case RR_POP: tr_pop(t, s, k, r->rm); break;
     case RR_LEAVE: tr_leave(t, s, k); break;
-    default: tr_finish(t, s, k); return false;
+    default:
+        if (tr_midway(t, k)) {
+            if (r->kind == RR_JCC)
+                tr_side_exit(t, s, k);
+            break;
+        }
+        tr_finish(t, s, k);
+        return false;
     }
     return true;
 }
@@ -624,7 +723,7 @@ static bool native(const struct reread *r, uint32_t next_off, bool x87)
 
 /* Whether the flags may be read at `off` in the page before they are all set: looks a few
  * instructions ahead. */
-static bool flags_live_at(const struct tr *t, int64_t off)
+bool tr_flags_live_at(const struct tr *t, int64_t off)
 {
     for (unsigned i = 0; i < PEEK_INSNS; i++) {
         struct reread r;
@@ -647,17 +746,17 @@ static bool flags_live_at(const struct tr *t, int64_t off)
 static bool flags_live_out(const struct tr *t, unsigned last)
 {
     const struct step *s = &t->step[last];
-    int64_t next = (int64_t)tr_off(t, last) + t->b->insn[last].len;
+    int64_t next = tr_off(t, last + 1), end = (int64_t)tr_off(t, last) + t->b->insn[last].len;
     if (!s->native)
         return true;
     switch (s->r.kind) {
-    case RR_JCC: return flags_live_at(t, next) || flags_live_at(t, next + s->r.imm);
+    case RR_JCC: return tr_flags_live_at(t, next) || tr_flags_live_at(t, end + s->r.imm);
     case RR_JMP:
-    case RR_CALL: return flags_live_at(t, next + s->r.imm);
+    case RR_CALL: return tr_flags_live_at(t, end + s->r.imm);
     case RR_RET:
     case RR_JMP_RM:
     case RR_CALL_RM: return true;
-    default: return flags_live_at(t, next);
+    default: return tr_flags_live_at(t, next);
     }
 }
 
@@ -671,8 +770,9 @@ static unsigned read_block(struct tr *t)
         s->native = off < 4096 && soft_reread(t->page + off, 4096 - off, !t->wide, &s->r) &&
                     s->r.len == b->insn[k].len &&
                     native(&s->r, off + s->r.len, t->j->translate_x87);
-        /* branches end blocks: one in the middle would be the decoder's and our disagreement */
-        if (s->native && s->r.kind >= RR_JCC && k + 1 != b->n)
+        /* others end blocks: one in the middle would be the decoder's and our disagreement */
+        if (s->native && s->r.kind >= RR_JCC && k + 1 != b->n && s->r.kind != RR_JCC &&
+            s->r.kind != RR_JMP)
             s->native = false;
         known += s->native;
     }
@@ -706,7 +806,8 @@ static void head(struct tr *t)
     t->head = e->at;
     e_alu_imm(e, 0, E_CMP, e_mem(J_VP, VP(attn)), 0);
     e_patch(e, e_jcc(e, E_CC_NE), out);
-    e_alu_imm(e, 1, E_ADD, e_mem(J_VP, VP(icount)), t->b->n);
+    if (t->j->count)
+        e_alu_imm(e, 1, E_ADD, e_mem(J_VP, VP(icount)), t->b->n);
 }
 
 uint32_t jit_block(struct soft_jit *j, struct soft_vp *vp, struct block *b)
@@ -714,7 +815,8 @@ uint32_t jit_block(struct soft_jit *j, struct soft_vp *vp, struct block *b)
     const struct soft_region *r = soft_region_at(vp->soft, b->phys);
     static _Thread_local struct tr t;
     unsigned size = b->mode & SOFT_MODE_SIZE;
-    if (!r || !b->n || (b->phys & 4095) + b->bytes > 4096 || (b->mode & SOFT_MODE_SINGLE) ||
+    if (!r || !b->n || (b->phys & 4095) + b->bytes > 4096 || (b->phys & 4095) < b->before ||
+        (b->mode & SOFT_MODE_SINGLE) ||
         !(size == SOFT_MODE64 || (size == SOFT_MODE32 && (b->mode & SOFT_MODE_FLAT))))
         return 0;
     t.e = &j->e;
@@ -723,11 +825,10 @@ uint32_t jit_block(struct soft_jit *j, struct soft_vp *vp, struct block *b)
     t.wide = size == SOFT_MODE64;
     t.page_off = (uint32_t)(b->phys & 4095);
     t.page = r->host + ((b->phys & ~4095ull) - r->gpa);
-    t.nslow = 0;
+    t.nslow = t.nout = 0;
     t.exact = j->exact;
     t.half = vp->rip >> 63;
     t.user = b->mode & SOFT_MODE_USER;
-    t.icount = vp->icount;
     if (!read_block(&t))
         return 0;
     tr_find_groups(&t);
@@ -735,6 +836,7 @@ uint32_t jit_block(struct soft_jit *j, struct soft_vp *vp, struct block *b)
     t.in_host = false;
     t.in_vp = true;
     t.loaded = JIT_FPU_NONE;
+    tr_forget_regs(&t);
     bool open = true;
     for (unsigned k = 0; k < b->n && open; k++) {
         if (!t.step[k].native && k + 1 == b->n && !privileged(&t, k)) {
@@ -750,5 +852,6 @@ uint32_t jit_block(struct soft_jit *j, struct soft_vp *vp, struct block *b)
         tr_go_on(&t, b->n - 1u);
     }
     slow_ways(&t);
+    tr_ways_out(&t);
     return t.head;
 }

@@ -7,7 +7,16 @@
 #include "core/hv/soft/jit-internal.h"
 #include "core/hv/soft/reread.h"
 
-enum { PEEK_INSNS = 6, MAX_SLOW = 4 * BLOCK_MAX_INSNS };
+enum { PEEK_INSNS = 12, MAX_SLOW = 4 * BLOCK_MAX_INSNS, MAX_EXITS = BLOCK_MAX_INSNS + 4 };
+
+/* A way out to `off` from the page's start, emitted behind the block's code. */
+struct way_out {
+    uint32_t rel_at; /* the branch that comes here */
+    int64_t off;
+    bool save_flags; /* the host has the guest's flags, and they are needed */
+    bool wraps;      /* a jump of 32-bit code */
+    uint8_t not_run; /* instructions that the head counted */
+};
 
 struct slow {
     uint32_t rel_at; /* the branch that comes here */
@@ -15,6 +24,8 @@ struct slow {
     uint16_t insn;
     uint16_t win;
     uint8_t fill, size; /* enum jit_fill; bytes asked for */
+    uint8_t kept[2];    /* struct tr's, which a window's opening loses */
+    bool offset;        /* J_ADDR is the offset in the window's page */
 };
 
 struct step {
@@ -38,14 +49,15 @@ struct tr {
     bool in_host, in_vp; /* where the guest's flags are right now */
     bool exact;          /* keep even flags that only a fault's frame would show */
     uint8_t loaded;      /* enum jit_fpu: what of the guest's is surely in the host's registers */
-    unsigned nslow;
+    uint8_t kept[2];     /* guest registers that J_TMP, J_TMP2 are copies of, or E_NONE */
+    unsigned nslow, nout;
     struct step step[BLOCK_MAX_INSNS];
     struct slow slow[MAX_SLOW];
+    struct way_out out[MAX_EXITS];
     uint32_t head;
     uint32_t landing_rel; /* of the lea that a call's landing patches */
     uint32_t half;        /* of the address space that the block is in, for now */
     bool user;            /* code of CPL 3 */
-    uint64_t icount;      /* when it is translated */
 };
 
 /* Flags: where the guest's are, and that they get where they are needed. */
@@ -54,14 +66,22 @@ void tr_load_flags(struct tr *t);
 /* Host flags are about to be lost; keeps the guest's if anyone still needs them. */
 void tr_clobber_flags(struct tr *t, bool needed);
 
-/* The guest register in a host register: its own, or `tmp`, loaded from vp if `load`. */
-unsigned tr_use_reg(struct tr *t, unsigned g, unsigned tmp, bool load);
+/* The guest register in a host register: its own, or J_TMP or J_TMP2 but not `avoid`, loaded from
+ * vp if `load` and not there yet. Who changes it puts it. */
+unsigned tr_use_reg(struct tr *t, unsigned g, unsigned avoid, bool load);
 void tr_put_reg(struct tr *t, unsigned g, unsigned h);
+/* J_TMP and J_TMP2 are free. */
+void tr_forget_regs(struct tr *t);
+/* Whether flags that are set before anyone reads them all are kept for this instruction. */
+static inline bool tr_merges(const struct tr *t, const struct step *s)
+{
+    return s->r.flags_merge && (s->flags_after || t->exact);
+}
 
 /* J_ADDR = host address of `size` bytes at the linear address in J_ADDR, or off to the interpreter.
- * `stack`: it is likely to be where the last of these was.
- * Host flags are lost. Clobbers J_TMP, J_TMP2. */
-void tr_check_access(struct tr *t, unsigned k, unsigned size, bool write, bool stack);
+ * `stack`: it is likely to be where the last of these was. `wait`: others wait for the address.
+ * Host flags are lost. */
+void tr_check_access(struct tr *t, unsigned k, unsigned size, bool write, bool stack, bool wait);
 /* The same for a word at RSP + disp, for all of its group if it leads one; joined: nothing is done.
  * The word is at tr_at(s). `flags`: the guest's are still needed. */
 void tr_check_stack(struct tr *t, const struct step *s, unsigned k, int32_t disp, bool write,
@@ -69,10 +89,15 @@ void tr_check_stack(struct tr *t, const struct step *s, unsigned k, int32_t disp
 /* The same for the instruction's memory operand. */
 void tr_memory(struct tr *t, const struct step *s, unsigned k, unsigned size, bool write);
 
-/* Offset of instruction k in its page. */
+/* Offset of instruction k in its page; also of what the block goes on to, for k = n. */
 static inline uint32_t tr_off(const struct tr *t, unsigned k)
 {
-    return t->page_off + t->b->insn[k].off;
+    return t->page_off + (uint32_t)t->b->insn[k].off;
+}
+/* A jump that the block goes beyond. */
+static inline bool tr_midway(const struct tr *t, unsigned k)
+{
+    return t->step[k].native && t->step[k].r.kind >= RR_JCC && k + 1u != t->b->n;
 }
 
 /* What is pushed and popped: bytes. */
@@ -117,5 +142,11 @@ void tr_go_on(struct tr *t, unsigned k);
 void tr_jump_to(struct tr *t, uint32_t rel_at, int64_t off);
 /* The branch that ends the block. */
 void tr_finish(struct tr *t, const struct step *s, unsigned k);
+/* A conditional jump that the block goes beyond. */
+void tr_side_exit(struct tr *t, const struct step *s, unsigned k);
+/* All ways out, behind everything else. */
+void tr_ways_out(struct tr *t);
+/* Whether the flags may be read at `off` in the page before they are all set. */
+bool tr_flags_live_at(const struct tr *t, int64_t off);
 
 #endif
