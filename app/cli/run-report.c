@@ -54,6 +54,8 @@ static void write_json(struct cli_json *j, GVariant *row, const char *end)
     number(j, "resets", row, "resets");
     exits(j, row);
     number(j, "guest_instructions", row, "guest-instructions");
+    number(j, "code_memory", row, "code-memory");
+    number(j, "code_flushes", row, "code-flushes");
     real(j, "guest_seconds", row, "guest-seconds");
     real(j, "cpu_seconds", row, "cpu-seconds");
     number(j, "peak_memory", row, "peak-memory");

@@ -84,6 +84,8 @@ static void processor_rows(struct worker *w, GVariantBuilder *b)
         open_row(b);
         put_u64(b, "processor", vp);
         put_u64(b, "instructions", s.instructions);
+        put_u64(b, "code-memory", s.code_memory);
+        put_u64(b, "code-flushes", s.code_flushes);
         for (unsigned k = 0; k < HV_COUNT_KINDS; k++)
             put_u64(b, kinds[k], s.exits[k]);
         g_variant_builder_close(b);

@@ -77,6 +77,8 @@ void worker_usage(struct worker *w, GVariantBuilder *b)
         put(b, key, g_variant_new_uint64(s.vp.exits[i]));
     }
     put(b, "guest-instructions", g_variant_new_uint64(s.vp.instructions));
+    put(b, "code-memory", g_variant_new_uint64(s.vp.code_memory));
+    put(b, "code-flushes", g_variant_new_uint64(s.vp.code_flushes));
     put(b, "guest-seconds", g_variant_new_double(s.guest_seconds));
     put(b, "cpu-seconds", g_variant_new_double(seconds(&u.ru_utime) + seconds(&u.ru_stime)));
     put(b, "peak-memory", g_variant_new_uint64((guint64)u.ru_maxrss << 10));

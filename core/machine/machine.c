@@ -418,6 +418,8 @@ void machine_stats(struct machine *m, struct machine_stats *out)
         for (unsigned k = 0; k < HV_COUNT_KINDS; k++)
             out->vp.exits[k] += s.exits[k];
         out->vp.instructions += s.instructions;
+        out->vp.code_memory += s.code_memory;
+        out->vp.code_flushes += s.code_flushes;
     }
     out->guest_seconds = (double)hv_partition_reference_time(m->partition) / 1e7;
 }

@@ -296,11 +296,11 @@ static const struct {
     uint64_t (*fn)(unsigned);
     unsigned work;
 } programs[] = {
-    {"sha256", sha256, 60000},   {"crc32", crc32, 700},         {"sort", sort, 8},
-    {"calls", run_fib, 34},      {"bytecode", bytecode, 60},    {"chase", chase, 400},
-    {"scalar", scalar, 3000000}, {"packed", packed, 60000},     {"x87", x87, 4000000},
-    {"fork", forks, 1000},       {"exec", execs, 400},          {"pipe", pipes, 10000},
-    {"fault", faults, 40},       {"syscall", syscalls, 400000}, {"smc", smc, 20000},
+    {"sha256", sha256, 60000},    {"crc32", crc32, 700},         {"sort", sort, 8},
+    {"calls", run_fib, 37},       {"bytecode", bytecode, 60},    {"chase", chase, 400},
+    {"scalar", scalar, 12000000}, {"packed", packed, 240000},    {"x87", x87, 16000000},
+    {"fork", forks, 1000},        {"exec", execs, 400},          {"pipe", pipes, 10000},
+    {"fault", faults, 40},        {"syscall", syscalls, 400000}, {"smc", smc, 100000},
 };
 
 int main(int argc, char **argv)
@@ -322,6 +322,8 @@ int main(int argc, char **argv)
         printf("END %s %016llx\n", programs[i].name, (unsigned long long)v);
     }
     printf("DONE\n");
+    if (!init)
+        usleep(300000); /* the time taken is read meanwhile */
     if (init)
         reboot(RB_POWER_OFF);
     return 0;
