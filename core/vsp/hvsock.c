@@ -29,6 +29,7 @@ struct hvsock_stream {
     struct vmbus_device *dev;
     struct vmbus_channel *ch; /* NULL: not open yet, or no longer */
     uint32_t port, peer_port;
+    struct guid endpoint; /* the guest's, if it asked */
     bool to_guest, opened;
     bool eof_in, eof_out, fin_due;
     bool blocked; /* a write was refused or short */
@@ -400,15 +401,28 @@ static bool is_service(const struct guid *g)
     return memcmp(g->b + 4, hvsock_template.b + 4, sizeof g->b - 4) == 0;
 }
 
+/* A guest that asks again from the same port has given up what it asked for before: it would never
+ * open that. */
+static void forget_unopened(struct hvsock *h, const struct guid *endpoint)
+{
+    for (struct hvsock_stream *s = h->streams; s; s = s->next)
+        if (!s->to_guest && !s->opened && guid_equal(&s->endpoint, endpoint)) {
+            end(s, ETIMEDOUT);
+            return;
+        }
+}
+
 static bool accept_guest(struct hvsock *h, const struct guid *endpoint, const struct guid *service)
 {
     uint32_t port = get_le32(service->b);
     const struct listener *l = is_service(service) ? listener_for(h, port) : NULL;
+    forget_unopened(h, endpoint);
     struct hvsock_stream *s = l ? new_stream(h, NULL) : NULL;
     if (!s)
         return false;
     s->port = port;
     s->peer_port = get_le32(endpoint->b);
+    s->endpoint = *endpoint;
     if (!l->accept(l->ctx, s, port, s->peer_port)) {
         discard_stream(s);
         return false;

@@ -204,11 +204,19 @@ static void the_guest_connects(void)
     const struct vmbus_msg_offer *o = fake_offer_instance(r.g, &endpoint, 0);
     CHECK(o && guid_equal(&o->class_id, &svc));
     CHECK_EQ(o->user[4], 0);
-    struct hvsock_stream *first = a.s;
-    CHECK(guest_connects(&r, 0x1111, 77) != 0); /* the same endpoint again */
+    /* The same endpoint again: the first has been given up, and goes before the second is offered.
+     */
+    uint32_t relid = o->relid;
+    CHECK_EQ(guest_connects(&r, 0x1111, 77), 0);
     CHECK_EQ(a.closed, 1);
+    CHECK_EQ(a.reason, ETIMEDOUT);
     a.closed = 0;
-    a.s = first;
+    CHECK(r.g->rescinded[relid & 0x7ff]);
+    unsigned offers = r.g->offer_count;
+    fake_release(r.g, relid);
+    CHECK_EQ(r.g->offer_count, offers + 1);
+    o = &r.g->offers[offers];
+    CHECK(guid_equal(&o->instance, &endpoint));
     CHECK_EQ(hvsock_write(a.s, "early", 5), -EAGAIN);
     struct fake_channel *ch = fake_open(r.g, o, 6, NULL);
     CHECK_EQ(a.writable, 1);
