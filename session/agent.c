@@ -17,7 +17,7 @@ enum {
     INCOMING_S = 5,
     MAX_CONTROL_QUEUE = 65536,
     RETRY_US = 1000000,
-    ASK_US = 6000000,
+    ASK_US = 15000000, /* longer than the agent tries, for some at once */
     MAX_USB_WAITS = 16,
     RESERVED_PORTS = 1024,
 };

@@ -20,7 +20,7 @@
 enum {
     BACKOFF_FIRST_MS = 100,
     BACKOFF_MOST_MS = 1000,
-    CONNECT_MS = 2000,
+    CONNECT_MS = 5000, /* busy hosts */
     WELCOME_MS = 5000,
     PORT_FIRST = 512,
     PORT_LAST = 1023,
@@ -45,10 +45,15 @@ static void try_connect(void);
 
 /* ---- sockets ---- */
 
+/* Another port each time: one that was used just now is free here before it is on the host. */
 static bool bind_reserved(int fd)
 {
+    static unsigned last;
     struct sockaddr_vm a = {.svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_ANY};
-    for (a.svm_port = PORT_LAST; a.svm_port >= PORT_FIRST; a.svm_port--) {
+    if (!last)
+        last = (unsigned)getpid() * 37;
+    for (unsigned i = PORT_FIRST; i <= PORT_LAST; i++) {
+        a.svm_port = PORT_FIRST + ++last % (PORT_LAST - PORT_FIRST + 1);
         if (bind(fd, (struct sockaddr *)&a, sizeof a) == 0)
             return true;
         if (errno != EADDRINUSE)

@@ -273,10 +273,11 @@ static void on_request(const xcb_selection_request_event_t *e)
 
 static void x11_own(unsigned s, uint32_t types)
 {
+    bool had = sel[s].theirs || sel[s].owned;
     sel[s].theirs = types;
     if (types)
         sel[s].ours = 0;
-    if (types || sel[s].owned)
+    if (types || had)
         xcb_set_selection_owner(x, types ? window : XCB_WINDOW_NONE, sel[s].atom, XCB_CURRENT_TIME);
     xcb_flush(x);
 }
