@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A machine saved on the software processor goes on, on KVM, and back: saved and exported here, imported in
-a Debian under QEMU's TCG where KVM is real (moved.sh).
+"""A machine of two processors saved on the software processor goes on, on KVM, and back: saved and exported here,
+imported in a Debian under QEMU's TCG where KVM is real (moved.sh). Both processors work all the while, and their
+sums stay right.
 
     moved.py --vireoctl V --worker W --guests DIR
 """
@@ -11,6 +12,10 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, f"{HERE}/../e2e")
 from worker import Machine
 
+# In the guest: counts its rounds, and notes those whose sum is wrong.
+WORK = ("work() { n=0; while :; do [ \"$(md5sum </tmp/data)\" = \"$(cat /tmp/sum)\" ] || echo wrong >>/tmp/wrong; n=$((n + 1)); "
+        "echo $n >/tmp/new$1; mv /tmp/new$1 /tmp/n$1; done; }; dd if=/dev/urandom of=/tmp/data bs=64k count=4 2>/dev/null; "
+        "md5sum </tmp/data >/tmp/sum; work 0 & work 1 &")
 MODULES = "hv_vmbus hv_storvsc sd_mod hv_utils"
 
 
@@ -36,10 +41,12 @@ def main():
     m = Machine(o, "moved")
     try:
         subprocess.run([o.vireoctl, "disk", "create", f"{o.top}/d.vhdx", "--size", "16M"], check=True)
-        m.ctl("set", "moved", f"disk0.path={o.top}/d.vhdx", "adapter0.switch=none", "processor.vendor=amd")
+        m.ctl("set", "moved", f"disk0.path={o.top}/d.vhdx", "adapter0.switch=none", "processor.vendor=amd",
+              "processor.count=2")
         m.start()
         m.wait("VIREO-READY", 300)
         m.do("yes moved | head -c 4194304 | dd of=/dev/sda bs=1M conv=fsync; echo known >/tmp/word")
+        m.do(WORK)
         said = m.do('echo "$(cat /tmp/word) $(md5sum </dev/sda | cut -c1-32)"')[1].strip().splitlines()[-1]
         m.ctl("save", "moved")
         m.ctl("export", "moved", f"{o.top}/moved.vireo")
