@@ -11,6 +11,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 from worker import Machine, arguments, check, failures, make_initrd, own_store
 
+MODULES = "hv_vmbus hv_netvsc hv_storvsc sd_mod hyperv_keyboard hyperv_drm hv_utils"
+
 
 class Kept(Machine):
     def attach(self):
@@ -264,8 +266,7 @@ def deleting(m, two):
 def main():
     o = arguments(("--connections", {"action": "store_true", "help": "look at NAT connections, too"}))
     with own_store(o):
-        make_initrd(o, "hv_vmbus hv_netvsc hv_storvsc sd_mod hyperv_keyboard hyperv_drm hv_utils",
-                    f"{HERE}/worker-guest.sh")
+        make_initrd(o, MODULES, f"{HERE}/worker-guest.sh")
         m = Kept(o, "kept")
         try:
             subprocess.run([o.vireoctl, "disk", "create", f"{o.top}/d.vhdx", "--size", "64M"], check=True)

@@ -12,6 +12,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 from worker import Machine, arguments, check, failures, make_initrd, own_store
 
+MODULES = "hv_vmbus hv_storvsc sd_mod hv_utils"
 # Counts on the disk, each number flushed before it is told.
 GUEST = """stty -echo </dev/ttyS0
 i=0
@@ -138,7 +139,7 @@ def main():
     with own_store(o):
         with open(f"{o.top}/script", "w") as f:
             f.write(GUEST)
-        make_initrd(o, "hv_vmbus hv_storvsc sd_mod hv_utils", f"{o.top}/script")
+        make_initrd(o, MODULES, f"{o.top}/script")
         m, done = Killed(o, "killed", "memory.startup=192"), {}
         try:
             m.ctl("set", "killed", "adapter0.switch=none")

@@ -25,6 +25,7 @@ def arguments(*more):
     p.add_argument("--worker", required=True)
     p.add_argument("--guests", required=True)
     p.add_argument("--accel", default="soft")
+    p.add_argument("--initrd", help="made already (tests/nested/script.py)")
     for name, keywords in more:
         p.add_argument(name, **keywords)
     o = p.parse_args()
@@ -45,7 +46,7 @@ def use_store(o):
 @contextlib.contextmanager
 def own_store(o):
     """A store of the script's own, gone with what is below."""
-    o.top = tempfile.mkdtemp(prefix="vt-", dir="/tmp")
+    o.top = tempfile.mkdtemp(prefix="vt-")
     try:
         use_store(o)
         yield
@@ -54,6 +55,8 @@ def own_store(o):
 
 
 def make_initrd(o, modules, script, *more):
+    if o.initrd:
+        return
     o.initrd = f"{o.top}/i.cpio.gz"
     subprocess.run([f"{HERE}/../guests/mkinitrd", "--guests", o.guests, "--out", o.initrd, "--kernel", "full",
                     "--modules", modules, "--script", script, *more], check=True)
