@@ -4,10 +4,13 @@
 kernels, and the guest finds its disk where it belongs: on VMBus with Hyper-V's drivers, on the emulated
 controller without them. In the midst of the kernel's boot the machine is saved and goes on in another process; in some
 cases devices and processors are saved, reset and restored again and again on the way, too.
+debian-i386: a whole Debian for i386 boots from its disk by GRUB, and again from a VHD that qemu-img made of that disk;
+then without Hyper-V's drivers.
     bios.py --guests DIR --vireoctl FILE --worker FILE [--nested RUN] [--case CASE]...
 Exit status 77: what it needs is not there."""
 import argparse
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -97,13 +100,31 @@ def check(case, text):
     return missing
 
 
+def debian_i386(a):
+    subprocess.run([f'{GUESTS}/mki386', a.guests], check=True)
+    with tempfile.TemporaryDirectory(dir='/var/tmp') as tmp:
+        disk, vhd = os.path.join(tmp, 'disk.img'), os.path.join(tmp, 'disk.vhd')
+        subprocess.run(['cp', '--sparse=always', f'{a.guests}/i386/disk.img', disk], check=True)
+        for n, image, where in (1, disk, 'vmbus'), (2, vhd, 'vmbus'), (3, vhd, 'ata'):
+            if n == 2:
+                subprocess.run(['qemu-img', 'convert', '-f', 'raw', '-O', 'vpc', disk, vhd], check=True)
+            text = run(a, 'i386', image, None)
+            boots = 'I386-GRUB', fr'I386-BOOT i686 i386 \S+ {where} {n}'
+            missing = [w for w in boots if not re.search(w, text)]
+            print(f'debian-i386 {image[-3:]} {where}: {"missing " + ", ".join(missing) if missing else "ok"}', flush=True)
+            if missing:
+                print(text[-6000:])
+                return 1
+    return 0
+
+
 def main():
     p = argparse.ArgumentParser()
     p.add_argument('--guests', required=True)
     p.add_argument('--vireoctl', required=True)
     p.add_argument('--worker', required=True)
     p.add_argument('--nested', help='tests/nested/run: on KVM')
-    p.add_argument('--case', action='append', choices=CASES)
+    p.add_argument('--case', action='append', choices=[*CASES, 'debian-i386'])
     p.add_argument('--timeout', type=int, default=600)
     a = p.parse_args()
     iso = '/usr/lib/grub-rescue/grub-rescue-cdrom.iso'
@@ -113,6 +134,10 @@ def main():
             print(f'skipped: no {need}')
             return 77
     for case in a.case or ['restore', 'emulated']:
+        if case == 'debian-i386':
+            if debian_i386(a):
+                return 1
+            continue
         with tempfile.TemporaryDirectory() as tmp:
             text = run(a, case, make(a, case, tmp), iso)
         missing = check(case, text)
