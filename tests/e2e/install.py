@@ -3,7 +3,7 @@
 """A system is installed from an ISO image onto an empty VHDX in a machine of generation 1, and boots from there by its
 own GRUB, with the ISO image still in the drive.
 
-    install.py --vireoctl V --worker W --guests DIR [--case short|debian] [--screen FOLDER]
+    install.py --vireoctl V --worker W --guests DIR [--case short|debian] [--nested RUN]
 short   a busybox system: partition, file system and GRUB are made inside, the kernel comes from the disc
 debian  tests/guests/mkinstaller's: Debian over the NAT from the mirror, then upgraded to another kernel, which boots
 The short one saves, resets and restores devices and processors every few seconds on the way, and once goes on in another
@@ -73,11 +73,28 @@ def debian(o):
         "INSTALLED-BOOT", "INSTALLED-UPGRADED", "INSTALLED-BOOT", "VIREO-UPGRADED"]
 
 
+def here(o, iso, memory, size, more):
+    disk = os.path.join(o.top, "disk.vhdx")
+    subprocess.run([o.vireoctl, "disk", "create", disk, "--size", size], check=True)
+    return [o.vireoctl, "run", "--machine", "bios", "--accel", "soft", "--memory", memory, "--disk", disk, "--iso", iso,
+            "--net", "nat", *more]
+
+
+def nested(o, iso, memory, size):
+    firmware = [f"/usr/share/seabios/{n}" for n in ("bios-256k.bin", "vgabios-stdvga.bin")]
+    return [o.nested, "--guests", o.guests, "--binary", o.vireoctl, "--binary", o.worker, "--file", f"{iso}=/install.iso",
+            *sum((["--file", f"{f}={f}"] for f in firmware), []), "--timeout", "1700",
+            "export VIREO_WORKER=/bin/vireo-vm; vireoctl disk create /tmp/disk.vhdx --size", size,
+            "&& exec vireoctl run --machine bios --accel kvm --memory", memory,
+            "--disk /tmp/disk.vhdx --iso /install.iso --net nat"]
+
+
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--vireoctl", required=True)
     p.add_argument("--worker", required=True)
     p.add_argument("--guests", required=True)
+    p.add_argument("--nested", help="tests/nested/run: on KVM")
     p.add_argument("--case", default="short", choices=["short", "debian"])
     o = p.parse_args()
     for need in ("/usr/share/seabios/bios-256k.bin", "/usr/lib/grub/i386-pc/grub-bios-setup", "/usr/bin/grub-mkrescue",
@@ -87,10 +104,8 @@ def main():
             return 77
     with tempfile.TemporaryDirectory(prefix="vi-", dir="/var/tmp") as o.top:
         iso, memory, size, more, seconds, wants = {"short": short, "debian": debian}[o.case](o)
-        disk = os.path.join(o.top, "disk.vhdx")
-        subprocess.run([o.vireoctl, "disk", "create", disk, "--size", size], check=True)
-        cmd = [o.vireoctl, "run", "--machine", "bios", "--accel", "soft", "--memory", memory, "--disk", disk, "--iso", iso,
-               "--net", "nat", *more]
+        cmd = nested(o, iso, memory, size) if o.nested else here(o, iso, memory, size, more)
+        seconds *= 2 if o.nested else 1
         log = os.path.join(o.top, "log")
         with open(log, "wb") as f:
             status = subprocess.run(cmd, stdin=subprocess.DEVNULL, stdout=f, stderr=subprocess.STDOUT, timeout=seconds,

@@ -308,6 +308,37 @@ def run_floppy(o):
     m.ctl("turn-off", m.name)
 
 
+def run_start(o):
+    """Discs of other people: grub-rescue-pc's to its menu, memtest86+ until it tests."""
+    rescue, memtest = os.path.join(o.top, "rescue.iso"), os.path.join(o.top, "memtest.iso")
+    if not o.prepared:
+        shutil.copy("/usr/lib/grub-rescue/grub-rescue-cdrom.iso", rescue)
+        tree = os.path.join(o.top, "memtest")
+        os.makedirs(f"{tree}/boot/grub")
+        shutil.copy("/boot/memtest86+x64.bin", f"{tree}/memtest")
+        with open(f"{tree}/boot/grub/grub.cfg", "w") as f:
+            f.write("linux /memtest console=ttyS0,115200\nboot\n")
+        subprocess.run(["grub-mkrescue", "-d", "/usr/lib/grub/i386-pc", "-o", memtest, tree], check=True,
+                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    if o.make:
+        return
+    m = Pc(o, "rescue", ["--iso", rescue])
+    m.on()
+    shot, end, got = os.path.join(o.top, "menu.png"), time.monotonic() + 240, None
+    while time.monotonic() < end and got != ((720, 400), (170, 170, 170), (0, 0, 0)):
+        if m.ctl("screenshot", m.name, shot, ok=False).returncode == 0:
+            w, h, at = pixels(shot)
+            got = (w, h), at(min(680, w - 1), 71), at(min(680, w - 1), 87)
+        time.sleep(0.5)
+    check("the menu of grub-rescue-pc's disc", got == ((720, 400), (170, 170, 170), (0, 0, 0)), got)
+    m.ctl("turn-off", m.name)
+    m = Pc(o, "memtest", ["--iso", memtest], "memory.startup=24")
+    m.on()
+    m.wait(r"Pass: +0 +Errors: +0", 400)
+    check("memtest86+ tests", True)
+    m.ctl("turn-off", m.name)
+
+
 INSTALLER = "/usr/lib/debian-installer/images/12/amd64/gtk/debian-installer/amd64"
 
 
@@ -406,7 +437,7 @@ def run_realmode(o):
     m.ctl("turn-off", m.name)
 
 
-CASES = {"hyperv": run_hyperv, "emulated": run_emulated, "network": run_network, "realmode": run_realmode, "floppy": run_floppy, "installer": run_installer}
+CASES = {"hyperv": run_hyperv, "emulated": run_emulated, "network": run_network, "realmode": run_realmode, "floppy": run_floppy, "installer": run_installer, "start": run_start}
 
 
 def stdlib(path):
@@ -482,11 +513,11 @@ def main():
             print(f"-- {case}", flush=True)
             CASES[case](o)
     except SystemExit:
-        for name in "client", "emulated", "hyperv", "realmode", "floppy", "installer":  # what it stands at
+        for name in "client", "emulated", "hyperv", "realmode", "floppy", "installer", "rescue", "memtest":  # what it stands at
             subprocess.run([o.vireoctl, "screenshot", name, f"/tmp/pc-{name}.png"], stderr=subprocess.DEVNULL)
         raise
     finally:
-        for name in "hyperv", "emulated", "server", "client", "realmode", "floppy", "installer":
+        for name in "hyperv", "emulated", "server", "client", "realmode", "floppy", "installer", "rescue", "memtest":
             subprocess.run([o.vireoctl, "turn-off", name], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         shutil.rmtree(o.top, ignore_errors=True)
     print(f"{len(failures)} failed")
