@@ -105,22 +105,6 @@ for page in ["Disks", "Network", "Console", "Management"]:
     ui.click(ui.need(_(page), None, settings), _("Settings of %s") % "Debian 12")
     look("settings-" + page.lower())
 ui.xdo("key", "Escape")
-
-# What generation 1 alone has.
-old = vireo.ctl("create", "Old PC", "--generation", "1")
-vireo.action("settings", old)
-title = _("Settings of %s") % "Old PC"
-ui.need(_("Virtual processors"), "label")
-ui.click(ui.need(_("Disks"), None, ui.find(title, "frame")), title)
-ui.press(_("Add _Floppy Drive").replace("_", ""), "push button")
-ui.need(_("Floppy Drive"), "label")
-look("settings-floppy")
-ui.click(ui.need(_("Network"), None, ui.find(title, "frame")), title)
-ui.need(_("Legacy network adapter"))
-look("settings-legacy")
-if "floppy" not in vireo.ctl("show", old):
-    problems.append("the floppy drive is not in the configuration")
-ui.xdo("key", "Escape")
 disk = vireo.DIR + "/disk.vhdx"
 vireo.ctl("disk", "create", disk, "--size", "1G")
 vireo.action("disk-tool")
