@@ -140,6 +140,8 @@ def worker(vm):
 def _failed(kind, value, trace):
     try:
         shot("failed")
+        for log in glob.glob(STORE + "/*/events.log"):
+            print(f"{log}:", *open(log, errors="replace").readlines()[-20:], file=sys.stderr)
     finally:
         sys.__excepthook__(kind, value, trace)
 
