@@ -276,6 +276,25 @@ static gboolean on_dropped(GtkDropTarget *target, const GValue *value, double x,
     return TRUE;
 }
 
+static void on_files(GObject *source, GAsyncResult *result, gpointer data)
+{
+    g_autoptr(VireoConsoleWindow) self = data;
+    const GValue *files = gdk_clipboard_read_value_finish(GDK_CLIPBOARD(source), result, NULL);
+    if (!self->enhanced)
+        return; /* the window was closed meanwhile */
+    if (!files)
+        toast(self, _("No files were copied"));
+    else
+        vireo_enhanced_send_files(self->enhanced, g_value_get_boxed(files));
+}
+
+/* What was copied in this desktop's file manager. */
+static void paste_files(GtkWidget *widget, const char *name, GVariant *parameter)
+{
+    gdk_clipboard_read_value_async(gtk_widget_get_clipboard(widget), GDK_TYPE_FILE_LIST,
+                                   G_PRIORITY_DEFAULT, NULL, on_files, g_object_ref(widget));
+}
+
 static void on_message(VireoEnhanced *enhanced, const char *text, VireoConsoleWindow *self)
 {
     toast(self, text);
@@ -634,6 +653,7 @@ static void vireo_console_window_class_init(VireoConsoleWindowClass *klass)
     gtk_widget_class_install_action(widget, "win.ctrl-alt-del", NULL, ctrl_alt_del);
     gtk_widget_class_install_action(widget, "win.keys", "s", send_keys);
     gtk_widget_class_install_action(widget, "win.type-text", NULL, type_text);
+    gtk_widget_class_install_action(widget, "win.paste-files", NULL, paste_files);
     gtk_widget_class_install_action(widget, "win.insert-disc", NULL, insert_disc);
     gtk_widget_class_install_action(widget, "win.insert-agent", NULL, insert_agent);
     gtk_widget_class_install_action(widget, "win.eject-disc", NULL, eject_disc);

@@ -127,6 +127,21 @@ def dragging(g):
     ui.wait(lambda: not any(os.path.exists(p + "/large.bin") for p in places), "that nothing of it is left in the guest")
 
 
+def pasting(g):
+    """A file copied in the desktop's file manager, by the window's menu."""
+    with open(g.folder + "/copied.txt", "wb") as f:
+        f.write(b"copied there")
+    there = [f"{g.folder}/{d}/copied.txt" for d in ("Downloads", "Desktop")]
+    xclip(HOST, "-i", "-t", "text/uri-list", data=f"file://{g.folder}/copied.txt\r\n".encode())
+    ui.focus("^Guest$")
+    ui.click(ui.need("Menu", "push button"), "^Guest$")
+    ui.need("Clipboard", "menu item")
+    ui.xdo("sleep", "0.5", "key", "c")  # by their mnemonics
+    ui.need("Paste Files", "menu item")
+    ui.xdo("sleep", "0.5", "key", "p")
+    ui.wait(lambda: any(os.path.exists(p) and open(p, "rb").read() == b"copied there" for p in there), "the pasted file in the guest")
+
+
 def sound(g):
     rec = subprocess.Popen(["parecord", "-d", "out.monitor", "--raw", "--format=s16le", "--channels=1", "--rate=48000"],
                            stdout=subprocess.PIPE, env=HOST)
@@ -181,6 +196,7 @@ try:
     ui.xdo("windowsize", ui.focus("^Guest$"), 1100, 800)
     ui.wait(lambda: len(asked_sizes(g)) > before, f"the guest to hear of the window's size: {asked_sizes(g)[-3:]}")
     dragging(g)
+    pasting(g)
     ui.press("USB devices", "toggle button") if ui.find("USB devices", "toggle button") else None
     ui.click(ui.need("USB Devices"), "^Guest$")
     ui.xdo("sleep", "1")
