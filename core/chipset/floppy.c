@@ -53,7 +53,7 @@ static void write_dor(struct floppy *f, uint8_t v)
     bool was = f->dor & DOR_ON;
     f->dor = v;
     if (was && !(v & DOR_ON)) {
-        f->phase = PH_COMMAND;
+        floppy_give(f, 0);
         f->discard = f->in_flight;
         f->irq = false;
     }

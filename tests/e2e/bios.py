@@ -14,6 +14,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 GUESTS = os.path.join(HERE, '..', 'guests')
@@ -100,6 +101,14 @@ def check(case, text):
     return missing
 
 
+def convert(disk, vhd):
+    """The worker may hold the disk for a moment yet."""
+    for left in range(60, -1, -1):
+        if not subprocess.run(['qemu-img', 'convert', '-f', 'raw', '-O', 'vpc', disk, vhd], check=not left).returncode:
+            return
+        time.sleep(1)
+
+
 def debian_i386(a):
     subprocess.run([f'{GUESTS}/mki386', a.guests], check=True)
     with tempfile.TemporaryDirectory(dir='/var/tmp') as tmp:
@@ -107,7 +116,7 @@ def debian_i386(a):
         subprocess.run(['cp', '--sparse=always', f'{a.guests}/i386/disk.img', disk], check=True)
         for n, image, where in (1, disk, 'vmbus'), (2, vhd, 'vmbus'), (3, vhd, 'ata'):
             if n == 2:
-                subprocess.run(['qemu-img', 'convert', '-f', 'raw', '-O', 'vpc', disk, vhd], check=True)
+                convert(disk, vhd)
             text = run(a, 'i386', image, None)
             boots = 'I386-GRUB', fr'I386-BOOT i686 i386 \S+ {where} {n}'
             missing = [w for w in boots if not re.search(w, text)]

@@ -252,6 +252,17 @@ static void test_state(struct rig *r)
     CHECK_EQ(take(r), 6);
     CHECK_EQ(r->result[5], 2);
     state_writer_free(w);
+    /* Switched off in the midst of a command, it can be saved all the same. */
+    SEND(r, 0xe6, 0, 0);
+    out8(&r->b.f, DOR, 0);
+    w = state_writer_new();
+    fake_stop(&r->b.f, r->d);
+    r->d.ops->save(r->d.self, w);
+    p = state_writer_data(w, &len, NULL);
+    const struct state_reader off = {.data = p, .len = len};
+    CHECK(r->d.ops->restore(r->d.self, &off, NULL));
+    fake_start(&r->b.f, r->d);
+    state_writer_free(w);
 }
 
 static void test_dma(struct rig *r)
