@@ -264,6 +264,15 @@ static gboolean on_self_restore(gpointer data)
     return G_SOURCE_REMOVE;
 }
 
+/* Guest sockets for the host's programs. The machine does without where the path is too long. */
+static void bridge_sockets(struct worker *w)
+{
+    err e = ERR_INIT;
+    g_autofree char *path = g_build_filename(w->runtime, "vsock", NULL);
+    if (!vm_bridge_guest(w->vm, path, &e))
+        log_line(LOG_WARNING, "worker", "%s", e.text);
+}
+
 bool worker_make_vm(struct worker *w, err *e)
 {
     struct disk_opener opener = worker_files_opener(w->files);
@@ -276,6 +285,7 @@ bool worker_make_vm(struct worker *w, err *e)
     w->vm = vm_new(&p, e);
     if (!w->vm)
         return false;
+    bridge_sockets(w);
     worker_serial_attach(w->serial, w->vm);
     worker_session_attach(w->session, w->vm, w->config);
     worker_remote_attach(w->remote);

@@ -38,6 +38,7 @@ struct vm {
     unsigned service_bits; /* offered */
     struct balloon *balloon;
     struct hvsock *sockets;
+    struct hvsock_bridge *bridge; /* or NULL */
     struct disk_opener opener;
     char *switch_folder;
     struct guid id;
@@ -88,6 +89,7 @@ bool vm_call(struct vm *v, void (*fn)(struct vm_call *c), void *arg, err *e);
 bool vm_disks_make(struct vm *v, const struct vm_config *c, err *e);
 void vm_disks_close(struct vm *v); /* the controller is gone */
 /* vmguest.c */
+void vm_unbridge(struct vm *v);
 bool vm_guest_make(struct vm *v, const struct vm_config *c, err *e);
 /* vmpc.c */
 struct vm_firmware {

@@ -419,6 +419,7 @@ void vm_free(struct vm *v)
 {
     if (!v)
         return;
+    vm_unbridge(v);
     if (v->machine)
         machine_free(v->machine);
     free(v->switch_folder);

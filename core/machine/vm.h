@@ -168,6 +168,9 @@ bool vm_listen_guest(struct vm *v, uint32_t port, int listener, err *e);
  * takes fd. NULL: no more. */
 typedef void vm_guest_accept_fn(void *ctx, int fd, uint32_t guest_port);
 bool vm_accept_guest(struct vm *v, uint32_t port, vm_guest_accept_fn *accept, void *ctx, err *e);
+/* The Unix socket `path` for programs of the host (hvsock.h: "CONNECT <port>\n", and `path`_<port>
+ * for what the guest begins), until the machine goes. At most once. */
+bool vm_bridge_guest(struct vm *v, const char *path, err *e);
 
 /* ---- parts ---- */
 struct machine *vm_machine(struct vm *v);

@@ -200,3 +200,25 @@ bool vm_accept_guest(struct vm *v, uint32_t port, vm_guest_accept_fn *accept, vo
     struct accept_call a = {port, accept, ctx};
     return vm_call(v, start_accept, &a, e);
 }
+
+static void start_bridge(struct vm_call *call)
+{
+    call->v->bridge = hvsock_bridge_new(call->v->sockets, call->arg, call->e);
+    call->ok = call->v->bridge != NULL;
+}
+
+bool vm_bridge_guest(struct vm *v, const char *path, err *e)
+{
+    return vm_call(v, start_bridge, (void *)(uintptr_t)path, e);
+}
+
+static void end_bridge(struct vm_call *call)
+{
+    hvsock_bridge_free(TAKE(call->v->bridge));
+}
+
+void vm_unbridge(struct vm *v)
+{
+    if (v->bridge)
+        vm_call(v, end_bridge, NULL, NULL);
+}

@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Machines run by vireo-vm and controlled by vireoctl, whole: screen, keyboard, mouse, network by NAT
-and private switch, disks and adapters that come and go, the sandbox, death of a worker.
+and private switch, sockets, memory, disks and adapters that come and go, the sandbox, death of a worker.
 
-    worker.py --vireoctl V --worker W --guests DIR [--accel soft]
+    worker.py --vireoctl V --worker W --guests DIR --vsock VSOCK-GUEST [--accel soft]
 """
 import argparse, contextlib, http.server, json, os, re, shutil, signal, socket, struct, subprocess, sys
 import tempfile, threading, time, zlib
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 failures = []
+GONE = "i=0; while [ -e %s ] && [ $i -lt 300 ]; do sleep 0.1; i=$((i+1)); done; [ $i -lt 300 ]"
 
 
 def check(what, ok, detail=""):
@@ -259,7 +260,7 @@ def private_switch(a, b):
     b.ctl("nic", "set", b.name, "net1", "private:lan", "--cable", "in")
     check("and one that is put in", a.do(meets, 120)[0] == 0)
     b.ctl("nic", "remove", b.name, "net1")
-    status, text = b.do("sleep 1; test ! -e /sys/class/net/eth1")
+    status, text = b.do(GONE % "/sys/class/net/eth1")
     check("an adapter is taken away", status == 0, text)
     status, text = a.do("ping -c 1 -w 2 192.168.77.2", 30)
     check("and nobody answers there", status != 0, text)
@@ -302,8 +303,74 @@ def disks(m, o):
     with open(image, "rb") as f:
         f.seek(3 * 512)
         check("a disk is added, written, and taken away", f.read(5) == b"whole", status)
-    status, text = m.do("sleep 1; test -e /dev/sda")
-    check("the guest sees it go", status != 0, text)
+    status, text = m.do(GONE % "/dev/sda")
+    check("the guest sees it go", status == 0, text)
+
+
+def echoed(s, said):
+    s.settimeout(60)
+    s.sendall(said)
+    got = b""
+    while len(got) < len(said) and (more := s.recv(65536)):
+        got += more
+    return got == said
+
+
+def give_back(listener):
+    with contextlib.suppress(OSError):  # closed
+        while True:
+            s, _ = listener.accept()
+
+            def run(s=s):
+                while data := s.recv(65536):
+                    s.sendall(data)
+                s.close()
+            threading.Thread(target=run, daemon=True).start()
+
+
+def sockets(m, o):
+    """Programs in the guest: by vireoctl, and by the socket for other programs of the host."""
+    m.text = ""
+    m.serial.stdin.write(b"vsock-guest echo 5000 & echo VIREO-BEGUN\n")
+    m.serial.stdin.flush()
+    m.wait("VSOCK-LISTENS 5000", 60)
+    r = subprocess.run([o.vireoctl, "vsock", m.name, "5000"], input=b"by-vireoctl" * 1000, capture_output=True, timeout=60)
+    check("vireoctl vsock speaks with a program in the guest", r.stdout == b"by-vireoctl" * 1000, (len(r.stdout), r.stderr))
+    path = next(os.path.join(at, "vsock") for at, _, names in os.walk(f"{o.top}/run") if "vsock" in names)
+    with socket.socket(socket.AF_UNIX) as s:
+        s.connect(path)
+        s.sendall(b"CONNECT 5000\n")
+        answer = s.recv(64)
+        check("so does another program, by CONNECT", re.fullmatch(rb"OK \d+\n", answer) and echoed(s, b"whole" * 50000), answer)
+    with socket.socket(socket.AF_UNIX) as s:
+        s.bind(path + "_6000")
+        s.listen(64)
+        threading.Thread(target=give_back, args=(s,), daemon=True).start()
+        status, text = m.do("vsock-guest talk 6000 8 50000", 120)
+        check("the guest's programs find the host's", status == 0 and "VSOCK-TALKED 8 bad 0" in text, text)
+    status, text = m.do("vsock-guest talk 6001 1 5", 120)
+    check("but only those that are there", status != 0, text)
+
+
+def until(what, seconds=60):
+    end = time.monotonic() + seconds
+    while not what() and time.monotonic() < end:
+        time.sleep(0.2)
+    return what()
+
+
+def memory_and_keys(m, o):
+    m.ctl("memory", m.name, "256M")
+    check("memory is taken back", until(lambda: m.info("memory")[0]["assigned"] == 256 << 20), m.info("memory"))
+    m.ctl("memory", m.name, "320M")
+    check("and given again", until(lambda: m.info("memory")[0]["assigned"] == 320 << 20), m.info("memory"))
+    m.text = ""
+    m.ctl("type", m.name, "echo keyed-$((6*7)) >/dev/ttyS0")
+    m.ctl("key", m.name, "enter")
+    check("single keys are pressed", bool(m.wait("keyed-42", 60)))
+    rows = {row["device"]: row for row in m.info("vmbus") if row["channel"] == 0}
+    check("every channel can be looked at", all(rows[d]["state"] == "open" and rows[d]["packets-in"] for d in
+                                                ("keyboard", "netvsp", "storvsp", "balloon")), rows)
 
 
 def life(m, o):
@@ -316,31 +383,33 @@ def life(m, o):
     check("and goes on", "still-here" in text, text)
     m.ctl("shutdown", m.name)
     check("the guest shuts down when asked", m.wait_off(60), m.state())
-    m.serial.wait(10)
+    m.serial.wait(60)
 
 
 def killed(m):
     os.kill(m.info("worker")[0]["pid"], signal.SIGKILL)
-    check("a killed worker's machine is off", m.wait_off(10), m.state())
+    check("a killed worker's machine is off", m.wait_off(60), m.state())
     m.start()
     check("and can be started again", m.state() == "running", m.state())
     r = m.ctl("start", m.name, ok=False)
     check("but not twice", r.returncode == 1, r.stdout + r.stderr)
     m.ctl("turn-off", m.name)
-    check("and turned off", m.wait_off(10), m.state())
+    check("and turned off", m.wait_off(60), m.state())
 
 
 def main():
-    o, machines = arguments(), []
+    o, machines = arguments(("--vsock", {"required": True})), []
     with own_store(o):
         make_initrd(o, "hv_vmbus hv_netvsc hv_storvsc sd_mod hyperv_keyboard hid_hyperv hid_generic hyperv_drm "
-                    "hv_utils evdev", f"{HERE}/worker-guest.sh", "--binary", "/usr/bin/iperf3")
+                    "hv_utils hv_balloon hv_sock evdev", f"{HERE}/worker-guest.sh", "--binary", "/usr/bin/iperf3", "--binary", o.vsock)
         try:
             a = Machine(o, "a")
             machines.append(a)
             a.start()
             screen(a, o)
             nat(a, o)
+            sockets(a, o)
+            memory_and_keys(a, o)
             b = Machine(o, "b", "video.memory=16")
             machines.append(b)
             b.start()
