@@ -192,10 +192,11 @@ static void refill(struct nat *n)
     n->nwanted = 0;
     slirp_pollfds_fill(n->slirp, &timeout, add_poll, n);
     drop_unwanted(n);
+    uint64_t due = clock_ns() + (timeout ? timeout : 1) * NS_PER_MS;
     if (timeout == UINT32_MAX)
         loop_timer_disarm(&n->timer);
-    else
-        loop_timer_arm_in(&n->timer, (timeout ? timeout : 1) * NS_PER_MS);
+    else if (!loop_timer_armed(&n->timer) || n->timer.due_ns > due)
+        loop_timer_arm(&n->timer, due); /* else it fires before, which does no harm */
 }
 
 static void turn(void *ctx)
