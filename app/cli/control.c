@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "app/cli/client.h"
@@ -410,14 +411,53 @@ static bool pump(int from, int to)
     return n > 0;
 }
 
-/* Standard input to the port, the port to standard output, until the port ends. */
-static void join(int fd)
+/* What was read of standard input and is on its way to the port. */
+struct outgoing {
+    char bytes[16384];
+    size_t at, end;
+    bool over; /* nothing more comes */
+};
+
+static void take_input(struct outgoing *o, int fd, bool tell_end)
 {
-    GPollFD p[2] = {{.fd = fd, .events = G_IO_IN}, {.fd = 0, .events = G_IO_IN}};
-    for (guint n = 2; g_poll(p, n, -1) >= 0;) {
-        if (n == 2 && p[1].revents && !pump(0, fd))
-            n = 1;
-        if (p[0].revents && !pump(fd, 1))
+    ssize_t n = read(0, o->bytes, sizeof o->bytes);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    o->at = 0;
+    o->end = n > 0 ? (size_t)n : 0;
+    o->over = n <= 0;
+    if (o->over && tell_end)
+        shutdown(fd, SHUT_WR);
+}
+
+/* A port that takes nothing any more may still have something to say. */
+static void give(struct outgoing *o, int fd)
+{
+    ssize_t n = send(fd, o->bytes + o->at, o->end - o->at, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (n >= 0) {
+        o->at += (size_t)n;
+    } else if (errno != EAGAIN && errno != EINTR) {
+        o->over = true;
+        o->at = o->end = 0;
+    }
+}
+
+/* Standard input to the port, the port to standard output, until the port ends. `tell_end`: of the
+ * input, too. */
+static void join(int fd, bool tell_end)
+{
+    struct outgoing o = {.at = 0};
+    for (;;) {
+        bool more = o.at < o.end;
+        GPollFD p[2] = {{.fd = fd, .events = G_IO_IN | (more ? G_IO_OUT : 0)},
+                        {.fd = 0, .events = G_IO_IN}};
+        if (g_poll(p, more || o.over ? 1 : 2, -1) < 0 && errno != EINTR)
+            return;
+        if (p[1].revents)
+            take_input(&o, fd, tell_end);
+        else if (more && p[0].revents & (G_IO_OUT | G_IO_ERR | G_IO_HUP))
+            give(&o, fd);
+        if (p[0].revents & (G_IO_IN | G_IO_HUP | G_IO_ERR) && !pump(fd, 1))
             return;
     }
 }
@@ -451,7 +491,7 @@ int cli_serial(int argc, char **argv)
     fflush(stdout);
     AUTO(fd) fd = g_unix_fd_list_get(fds, 0, NULL);
     if (!history_only)
-        join(fd);
+        join(fd, false);
     return ferror(stdout) ? CLI_FAILED : CLI_OK;
 }
 
@@ -463,7 +503,7 @@ int cli_vsock(int argc, char **argv)
     g_autoptr(GUnixFDList) fds = NULL;
     if (!cli_parse(argc, argv, NULL, 0, &operands,
                    "Usage: vireoctl vsock NAME PORT\n\nJoins standard input and output to a "
-                   "program that listens on the guest's vsock port.\n"))
+                   "program that listens on the guest's vsock port, until both have ended.\n"))
         return CLI_USAGE;
     if (operands != 2)
         return cli_usage("vsock takes a machine and a port");
@@ -474,6 +514,6 @@ int cli_vsock(int argc, char **argv)
                                                 &handle, &fds, NULL, &error))
         return client_fail(error);
     AUTO(fd) fd = g_unix_fd_list_get(fds, 0, NULL);
-    join(fd);
+    join(fd, true);
     return CLI_OK;
 }
