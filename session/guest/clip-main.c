@@ -20,7 +20,7 @@
 #include "session/guest/clip.h"
 #include "session/guest/helper-proto.h"
 
-enum { AGAIN_MS = 1000, DISPLAYS = 10 };
+enum { AGAIN_MS = 1000, SELDOM_MS = 5000, OFTEN = 120, DISPLAYS = 10 };
 
 static const char *agent_path = "/run/vireo-agent/session";
 static int agent = -1;
@@ -155,11 +155,15 @@ static bool begin_wayland(const char *runtime)
 
 static void look_for_desktop(void)
 {
+    static unsigned looked;
     take_environment();
     /* Xwayland has the same clipboard, if the compositor cannot be asked. */
     if (!begin_wayland(getenv("XDG_RUNTIME_DIR")) &&
         !(getenv("DISPLAY") && begin(&clip_x11, "X11")))
-        timer_set(TIMER_DESKTOP, now_ms() + AGAIN_MS, look_for_desktop);
+        timer_set(TIMER_DESKTOP, now_ms() + (++looked < OFTEN ? AGAIN_MS : SELDOM_MS),
+                  look_for_desktop);
+    else
+        looked = 0;
 }
 
 /* Perhaps from within the backend: it is ended when that is out of its calls. */
