@@ -129,6 +129,9 @@ static bool bus_restore(void *self, const struct state_reader *r, err *e)
 static void bus_destroy(void *self)
 {
     struct vm *v = self;
+    v->vga = NULL; /* made after the bus, and so gone before it */
+    v->ide = NULL;
+    v->floppy = NULL;
     while (v->nproviders) {
         struct device d = v->providers[--v->nproviders];
         d.ops->destroy(d.self);
@@ -301,7 +304,8 @@ static bool make_machine(struct vm *v, const struct vm_config *c, const struct v
 static void video_taken(void *ctx, bool taken)
 {
     struct vm *v = ctx;
-    vga_yield(v->vga, taken);
+    if (v->vga)
+        vga_yield(v->vga, taken);
 }
 
 static bool add(struct vm *v, struct device d, bool made, err *e)

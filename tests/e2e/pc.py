@@ -23,7 +23,7 @@ menuentry hyperv {{
  initrd /boot/initrd
 }}
 """
-MODULES = "hv_vmbus hv_storvsc hv_netvsc hv_utils sd_mod ata_piix sr_mod isofs ext4 tulip"
+MODULES = "hv_vmbus hv_storvsc hv_netvsc hv_utils sd_mod ata_piix sr_mod isofs ext4 tulip hyperv_drm"
 
 
 class Pc(Machine):
