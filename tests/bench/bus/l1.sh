@@ -31,8 +31,13 @@ while [ $i -lt "$1" ]; do
         </dev/null >/tmp/qemu.out 2>&1 &
     pid=$!
     tail -f /tmp/qemu.out | samples qemu &
-    until grep -q "MARK in end" /tmp/qemu.out || ! kill -0 $pid 2>/dev/null; do sleep 1; done
+    waited=0 # its disk may stand still here
+    until grep -q "MARK in end" /tmp/qemu.out || ! kill -0 $pid 2>/dev/null || [ $waited -gt 120 ]; do
+        sleep 1
+        waited=$((waited + 1))
+    done
     echo "MEMORY qemu $(private $pid)"
+    [ $waited -le 120 ] || kill $pid
     wait $pid
     kill %%
     i=$((i + 1))
