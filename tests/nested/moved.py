@@ -14,7 +14,7 @@ from worker import Machine
 
 # In the guest: counts its rounds, and notes those whose sum is wrong.
 WORK = ("work() { n=0; while :; do [ \"$(md5sum </tmp/data)\" = \"$(cat /tmp/sum)\" ] || echo wrong >>/tmp/wrong; n=$((n + 1)); "
-        "echo $n >/tmp/new$1; mv /tmp/new$1 /tmp/n$1; done; }; dd if=/dev/urandom of=/tmp/data bs=64k count=4 2>/dev/null; "
+        "echo $n >/tmp/new$1; mv /tmp/new$1 /tmp/n$1; sleep 0.2; done; }; dd if=/dev/urandom of=/tmp/data bs=64k count=4 2>/dev/null; "
         "md5sum </tmp/data >/tmp/sum; work 0 & work 1 &")
 MODULES = "hv_vmbus hv_storvsc sd_mod hv_utils"
 
