@@ -24,8 +24,8 @@ guest() {
     echo "$*" >&4
     until [ "$(grep -a -c '^VIREO-STATUS' serial)" -ge $commands ]; do
         tries=$((tries + 1))
-        [ $tries -lt 3000 ] || die "the guest does not answer: $*"
-        sleep 0.1
+        [ $tries -lt 1200 ] || die "the guest does not answer: $*"
+        sleep 0.3
     done
     said=$(tail -c +$((before + 1)) serial | tr -d '\r')
     [ "$(echo "$said" | sed -n 's/^VIREO-STATUS //p' | tail -n 1)" = 0 ]
@@ -42,7 +42,7 @@ until_guest() {
 
 begin() {
     vireoctl create pc --memory 320M --switch none --kernel /vmlinuz --initrd /l2.cpio.gz \
-        --append "console=ttyS0 do=script quiet" processor.accel=kvm || die create
+        --append "console=ttyS0 do=script mitigations=off" processor.accel=kvm || die create
     vireoctl start pc || die start
     mkfifo keys
     vireoctl serial pc <keys >serial &
@@ -50,8 +50,9 @@ begin() {
     tries=0
     until grep -q VIREO-READY serial; do
         tries=$((tries + 1))
-        [ $tries -lt 3000 ] || die "the guest does not start"
-        sleep 0.1
+        [ $tries -lt 800 ] || die "the guest does not start"
+        [ $((tries % 20)) != 0 ] || echo "     the guest has said $(wc -c <serial) bytes: $(tail -n 1 serial | cut -c1-90)"
+        sleep 1
     done
     vireoctl status pc --json | grep -q '"backend":"kvm"' || die "it is not on KVM"
     tries=0

@@ -10,5 +10,5 @@ while :; do
         chown user /tmp/answer.new
         mv /tmp/answer.new /tmp/answer
     fi
-    sleep 0.05
+    sleep 0.1
 done 2>/dev/null
