@@ -4,8 +4,8 @@
 kernels, and the guest finds its disk where it belongs: on VMBus with Hyper-V's drivers, on the emulated
 controller without them. In the midst of the kernel's boot the machine is saved and goes on in another process; in some
 cases devices and processors are saved, reset and restored again and again on the way, too.
-debian-i386: a whole Debian for i386 boots from its disk by GRUB, and again from a VHD that qemu-img made of that disk;
-then without Hyper-V's drivers.
+realmode: tests/e2e/realmode.S from a floppy. debian-i386: a whole Debian for i386 boots from its disk by GRUB, and
+again from a VHD that qemu-img made of that disk; then without Hyper-V's drivers.
     bios.py --guests DIR --vireoctl FILE --worker FILE [--nested RUN] [--case CASE]...
 Exit status 77: what it needs is not there."""
 import argparse
@@ -71,6 +71,11 @@ def make(a, case, tmp):
     return vhd
 
 
+def firmware():
+    files = [f'/usr/share/seabios/{n}' for n in ('bios-256k.bin', 'vgabios-stdvga.bin')]
+    return sum((['--file', f'{f}={f}'] for f in files), [])
+
+
 def run(a, case, disk, iso):
     _, _, _, _, _, dvd, restore = CASES[case]
     own = [a.vireoctl, 'run', '--machine', 'bios', '--accel', 'kvm' if a.nested else 'soft', '--memory', '256M']
@@ -82,9 +87,8 @@ def run(a, case, disk, iso):
         return subprocess.run(cmd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                               env=env, timeout=a.timeout).stdout.decode(errors='replace')
     inner = ' '.join(['/bin/vireoctl'] + own[1:] + ['--disk', '/disk.img'])
-    firmware = [f'/usr/share/seabios/{n}' for n in ('bios-256k.bin', 'vgabios-stdvga.bin')]
     cmd = [a.nested, '--guests', a.guests, '--binary', a.vireoctl, '--binary', a.worker, '--timeout', str(a.timeout),
-           '--file', f'{disk}=/tmp-disk.img', *sum((['--file', f'{f}={f}'] for f in firmware), []),
+           '--file', f'{disk}=/tmp-disk.img', *firmware(),
            'cp /tmp-disk.img /tmp/disk.img; export VIREO_WORKER=/bin/vireo-vm HOME=/tmp XDG_RUNTIME_DIR=/tmp;',
            inner.replace('/disk.img', '/tmp/disk.img')]
     return subprocess.run(cmd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -109,6 +113,42 @@ def convert(disk, vhd):
         time.sleep(1)
 
 
+# Goes on by a byte where the guest waits for one, until it has shown all.
+REALMODE = '''mkfifo {tmp}/in; exec 3<>{tmp}/in
+{run} --memory 32M --net none --floppy {tmp}/real.img <{tmp}/in >{tmp}/log 2>&1 &
+p=$!
+until_said() {{ until grep -q "$1" {tmp}/log || ! kill -0 $p; do sleep 1; done; }}
+for w in REAL-FLOPPY REAL-VBE REAL-13H REAL-12H; do until_said $w; printf x >&3; done
+until_said REAL-TEXT; kill $p; cat {tmp}/log'''
+
+
+def realmode(a):
+    wants = [f'REAL-{w}' for w in ('FLOPPY', 'WRITTEN', 'RESETS', 'UNREAL', 'VBE', '13H', '12H', 'TEXT')]
+    with tempfile.TemporaryDirectory() as tmp:
+        image = os.path.join(tmp, 'real.img')
+        subprocess.run(['as', '--32', '-o', f'{tmp}/o', f'{HERE}/realmode.S'], check=True)
+        subprocess.run(['ld', '-m', 'elf_i386', '-Ttext=0x7c00', '--oformat=binary', '-o', image, f'{tmp}/o'], check=True)
+        os.truncate(image, 1440 << 10)
+        with open(image, 'r+b') as f:  # cylinder 40, head 1, sectors 5 and 6
+            f.seek((81 * 18 + 4) * 512)
+            f.write(b'FLOP' + bytes(508) + b'GLOP')
+        if a.nested:
+            script = REALMODE.format(tmp='/tmp', run='/bin/vireoctl run --machine bios --accel kvm')
+            cmd = [a.nested, '--guests', a.guests, '--binary', a.vireoctl, '--binary', a.worker, '--timeout', str(a.timeout),
+                   '--file', f'{image}=/real.img', *firmware(),
+                   'cp /real.img /tmp/; export VIREO_WORKER=/bin/vireo-vm HOME=/tmp XDG_RUNTIME_DIR=/tmp\n' + script]
+        else:
+            cmd = ['sh', '-c', REALMODE.format(tmp=tmp, run=f'{a.vireoctl} run --machine bios --accel soft')]
+        text = subprocess.run(cmd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              env=dict(os.environ, VIREO_WORKER=os.path.abspath(a.worker)),
+                              timeout=a.timeout + 60).stdout.decode(errors='replace')
+    missing = [w for w in wants if w not in text]
+    print(f'realmode: {"missing " + ", ".join(missing) if missing else "ok"}', flush=True)
+    if missing:
+        print(text[-3000:])
+    return bool(missing)
+
+
 def debian_i386(a):
     subprocess.run([f'{GUESTS}/mki386', a.guests], check=True)
     with tempfile.TemporaryDirectory(dir='/var/tmp') as tmp:
@@ -127,13 +167,16 @@ def debian_i386(a):
     return 0
 
 
+OWN = {'debian-i386': debian_i386, 'realmode': realmode}
+
+
 def main():
     p = argparse.ArgumentParser()
     p.add_argument('--guests', required=True)
     p.add_argument('--vireoctl', required=True)
     p.add_argument('--worker', required=True)
     p.add_argument('--nested', help='tests/nested/run: on KVM')
-    p.add_argument('--case', action='append', choices=[*CASES, 'debian-i386'])
+    p.add_argument('--case', action='append', choices=[*CASES, *OWN])
     p.add_argument('--timeout', type=int, default=600)
     a = p.parse_args()
     iso = '/usr/lib/grub-rescue/grub-rescue-cdrom.iso'
@@ -143,8 +186,8 @@ def main():
             print(f'skipped: no {need}')
             return 77
     for case in a.case or ['restore', 'emulated']:
-        if case == 'debian-i386':
-            if debian_i386(a):
+        if case in OWN:
+            if OWN[case](a):
                 return 1
             continue
         with tempfile.TemporaryDirectory() as tmp:
