@@ -39,7 +39,7 @@ GDBusInterfaceSkeleton *vireo_clipboard_skeleton(struct vireo_clipboard *c);
 /* The guest's stream; fd is taken. */
 void vireo_clipboard_attach(struct vireo_clipboard *c, enum vireo_agent agent, int fd);
 void vireo_clipboard_detach(struct vireo_clipboard *c, enum vireo_agent agent);
-/* The agent of a desktop's session is there; SPICE's also takes files and the screen's size. */
+/* The agent of a desktop's session is there. */
 gboolean vireo_clipboard_ready(struct vireo_clipboard *c, enum vireo_agent agent);
 
 void vireo_clipboard_set_policy(struct vireo_clipboard *c, struct vireo_clipboard_policy policy);
@@ -51,6 +51,7 @@ gboolean vireo_clipboard_takes_size(struct vireo_clipboard *c);
 /* The size that the guest's screen shall have; sent again to each new agent. */
 void vireo_clipboard_set_size(struct vireo_clipboard *c, guint width, guint height);
 
+/* Whether one takes files. */
 gboolean vireo_clipboard_takes_files(struct vireo_clipboard *c);
 /* Sends a file's content; fd is taken. 0 with *error set on failure. */
 guint vireo_clipboard_send_file(struct vireo_clipboard *c, int fd, const char *name,
