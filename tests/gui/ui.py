@@ -10,6 +10,7 @@ gi.require_version("Atspi", "2.0")
 from gi.repository import Atspi  # noqa: E402
 
 Atspi.init()
+SCALE = int(os.environ.get("GDK_SCALE", "1"))  # pixels of the display for one of the application's
 
 
 class NotThere(Exception):
@@ -124,7 +125,7 @@ def click(node, title, button=1):
     """A real click in the middle of the widget, which is in the window of that title."""
     e = node.get_extents(Atspi.CoordType.WINDOW)
     x, y, _, _ = geometry(focus(title))
-    xdo("mousemove", x + e.x + e.width // 2, y + e.y + e.height // 2, "click", button)
+    xdo("mousemove", x + (e.x + e.width // 2) * SCALE, y + (e.y + e.height // 2) * SCALE, "click", button)
 
 
 def content(node):
@@ -158,8 +159,14 @@ def next_page(title, button="Next"):
 
 
 def shot(path):
-    if path:
-        subprocess.run(["import", "-window", "root", path], check=True)
+    """The display; with VIREO_SHOT_WINDOW the active window alone and a little around it."""
+    part = []
+    if os.environ.get("VIREO_SHOT_WINDOW"):
+        out = subprocess.run(["xdotool", "getactivewindow"], capture_output=True, text=True).stdout.split()
+        if out:
+            x, y, w, h = geometry(out[-1])
+            part = ["-crop", f"{w + 20}x{h + 40}+{max(0, x - 10)}+{max(0, y - 30)}", "+repage"]
+    subprocess.run(["import", "-window", "root", *part, path], check=True)
 
 
 def dump(root=None):
