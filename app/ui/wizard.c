@@ -157,6 +157,12 @@ static void suggest_name(VireoWizard *self)
     self->name_is_ours = TRUE;
 }
 
+/* With the units of the person's language. */
+static char *size_text(guint64 bytes)
+{
+    return g_format_size_full(bytes, G_FORMAT_SIZE_IEC_UNITS);
+}
+
 static char *describe(VireoWizard *self)
 {
     GString *s = g_string_new(NULL);
@@ -169,13 +175,14 @@ static char *describe(VireoWizard *self)
                                : _(kinds[source(self)]));
     if (source(self) == VIREO_SOURCE_ISO || source(self) == VIREO_SOURCE_DISK)
         g_string_append_printf(s, ": %s", text_of(self->image));
-    g_string_append_printf(s, "\n%s: %d MiB", _("Memory"),
-                           gtk_spin_button_get_value_as_int(self->memory));
+    g_autofree char *memory =
+        size_text((guint64)gtk_spin_button_get_value_as_int(self->memory) << 20);
+    g_autofree char *disk = size_text((guint64)gtk_spin_button_get_value_as_int(self->disk) << 30);
+    g_string_append_printf(s, "\n%s: %s", _("Memory"), memory);
     g_string_append_printf(s, "\n%s: %d", _("Processors"),
                            gtk_spin_button_get_value_as_int(self->cpus));
     if (gtk_widget_get_visible(self->disk_row))
-        g_string_append_printf(s, "\n%s: %d GiB", _("Disk"),
-                               gtk_spin_button_get_value_as_int(self->disk));
+        g_string_append_printf(s, "\n%s: %s", _("Disk"), disk);
     g_string_append_printf(s, "\n%s: %s", _("Network"),
                            adw_combo_row_get_selected(self->network) == 0
                                ? _("Shared connection (NAT)")
