@@ -211,6 +211,8 @@ def main(parts):
     finally:
         if g:
             end(g)
+        else:
+            ctl("turn-off", NAME, ok=False)
         if os.environ.get("VIREO_KEEP"):
             print(top)
         else:
