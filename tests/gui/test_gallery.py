@@ -105,13 +105,14 @@ def terminal_on_desktop(serial):
     else:
         sys.exit("the terminal takes no keys")
     vireo.shot("gallery-desktop")
-    # xterm's mouse reports: a click is six bytes that the program in the terminal reads.
-    machine.line("printf '\\e[?1000h'; echo mouse-$((1+1)) >/dev/ttyS0; read -rsn6 k; "
-                 "printf '\\e[?1000l'; echo clicked-${#k} >/dev/ttyS0")
+    # xterm's mouse reports: a click is six bytes for the press and six for the release. What comes of further clicks
+    # is read too, or the shell would have it as text.
+    machine.line("printf '\\e[?1000h'; echo mouse-$((1+1)) >/dev/ttyS0; read -rsn12 k; printf '\\e[?1000l'; "
+                 "while read -rsn1 -t2 x; do :; done; echo clicked-${#k} >/dev/ttyS0")
     serial.wait("mouse-2", 120)
     for _ in range(10):
         click_screen()
-        if serial.look("clicked-6", 30):
+        if serial.look("clicked-12", 30):
             return
     sys.exit("the terminal sees no click")
 
