@@ -35,7 +35,7 @@ struct soft_cache *soft_cache_new(unsigned vp_count)
     struct soft_cache *c = calloc(1, sizeof *c);
     if (!c)
         return NULL;
-    c->size = vp_count <= 1 ? 16u << 20 : vp_count <= 4 ? (24u << 20) / vp_count : 4u << 20;
+    c->size = vp_count <= 1 ? 28u << 20 : vp_count <= 4 ? (28u << 20) / vp_count : 4u << 20;
     c->arena = mmap(NULL, c->size, PROT_READ | PROT_WRITE,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (c->arena == MAP_FAILED) {

@@ -31,11 +31,25 @@ void soft_send_nmi(struct soft *s, unsigned vp)
     soft_attention(s, vp, ATTN_NMI);
 }
 
+/* The newest report is of the same page: it tells of both. */
+static bool join_written(struct soft_mail *m, uint64_t gpa, uint64_t len)
+{
+    struct soft_range *r = m->nwritten ? &m->written[m->nwritten - 1] : NULL;
+    if (!r || len > 0x1000 || r->len > 0x1000 || (r->gpa ^ gpa) >> 12)
+        return false;
+    uint64_t end = r->gpa + r->len > gpa + len ? r->gpa + r->len : gpa + len;
+    r->gpa = r->gpa < gpa ? r->gpa : gpa;
+    r->len = (uint32_t)(end - r->gpa);
+    return true;
+}
+
 static void post_written(struct soft *s, unsigned vp, uint64_t gpa, uint64_t len)
 {
     struct soft_mail *m = &s->mail[vp];
     pthread_mutex_lock(&m->lock);
-    if (m->nwritten < SOFT_MAIL && len <= UINT32_MAX)
+    if (join_written(m, gpa, len))
+        ;
+    else if (m->nwritten < SOFT_MAIL && len <= UINT32_MAX)
         m->written[m->nwritten++] = (struct soft_range){gpa, (uint32_t)len};
     else
         m->all_code = true;

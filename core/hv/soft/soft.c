@@ -7,7 +7,7 @@
 #include "core/hv/soft/check.h"
 #include "core/hv/soft/jit.h"
 
-enum { JIT_AFTER = 16, JIT_BYTES = 16 << 20 };
+enum { JIT_AFTER = 16, JIT_BYTES = 20 << 20 };
 
 static void vp_free(struct soft_vp *vp)
 {
@@ -46,8 +46,8 @@ static void start_translator(struct soft_vp *vp, unsigned vp_count)
     vp->jit_beyond = after && strstr(after, "beyond");
     uint32_t bytes = vp_count <= 1   ? JIT_BYTES
                      : vp_count <= 2 ? JIT_BYTES / 2
-                     : vp_count <= 4 ? JIT_BYTES * 3 / 8
-                                     : JIT_BYTES / 4;
+                     : vp_count <= 4 ? JIT_BYTES / 4
+                                     : JIT_BYTES / 5;
     if (vp->jit_after)
         vp->jit = soft_jit_new(vp, bytes, &o);
     const char *check = after ? strstr(after, "check=") : NULL;

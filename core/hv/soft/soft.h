@@ -15,7 +15,7 @@
 enum {
     SOFT_MAX_REGIONS = 64,
     SOFT_MAX_VPS = 64,
-    SOFT_MAIL = 128,
+    SOFT_MAIL = 1024, /* as much as a processor decodes or writes while another has no host's */
     SOFT_PHYS_BITS = 39,
 };
 
