@@ -5,7 +5,7 @@
     tests/bench/boot/run.py --vireoctl build/app/cli/vireoctl --guests build/guests [--runs 3] [--cpus 1]
 
 Both boot the same kernel and initrd, whose init powers off at once; the CPU time is the whole machine's, the
-worker's process included. Also: memory beside guest RAM, and guest instructions a second. Medians.
+worker's process included. Also: memory beside guest RAM, and of it what code and its tables take. Medians.
 """
 import argparse
 import json
@@ -39,7 +39,7 @@ def main():
     arch = "i386" if a.kernel == "i386" else "amd64"
     kernel, initrd = f"{a.guests}/kernels/{a.kernel}/vmlinuz", f"{a.guests}/initrd-{arch}.cpio.gz"
     append = "console=ttyS0 do=poweroff"
-    ours, theirs, memory, speed = [], [], [], []
+    ours, theirs, memory, code = [], [], [], []
     with tempfile.TemporaryDirectory() as d:
         stats = os.path.join(d, "stats")
         for _ in range(a.runs):
@@ -49,7 +49,7 @@ def main():
                 s = json.load(f)
             ours.append(s["cpu_seconds"])
             memory.append(s["private_other_memory"] / 2**20)
-            speed.append(s["guest_instructions"] / s["cpu_seconds"] / 1e6)
+            code.append(s["code_memory"] / 2**20)
             seconds, _ = run(["qemu-system-x86_64", "-accel", "tcg", "-cpu", "Nehalem", "-smp", str(a.cpus), "-m", "512",
                               "-display", "none", "-vga", "none", "-nic", "none", "-no-reboot", "-serial", "stdio",
                               "-kernel", kernel, "-initrd", initrd, "-append", append])
@@ -58,7 +58,7 @@ def main():
     us, them = statistics.median(ours), statistics.median(theirs)
     print(f"{a.kernel}, {a.cpus} processors, median of {a.runs}: vireo {us:.1f} CPU seconds, QEMU's TCG {them:.1f}: "
           f"{us / them:.2f} times; {statistics.median(memory):.1f} MiB private beside guest RAM; "
-          f"{statistics.median(speed):.0f} million instructions a second")
+          f"{statistics.median(code):.1f} MiB of code and tables")
 
 
 main()
