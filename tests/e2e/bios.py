@@ -114,12 +114,13 @@ def convert(disk, vhd):
 
 
 # Goes on by a byte where the guest waits for one, until it has shown all.
-REALMODE = '''mkfifo {tmp}/in; exec 3<>{tmp}/in
+REALMODE = '''mkfifo {tmp}/in; exec 3<>{tmp}/in; : >{tmp}/log
 {run} --memory 32M --net none --floppy {tmp}/real.img <{tmp}/in >{tmp}/log 2>&1 &
 p=$!
+tail -f {tmp}/log & t=$!
 until_said() {{ until grep -q "$1" {tmp}/log || ! kill -0 $p; do sleep 1; done; }}
 for w in REAL-FLOPPY REAL-VBE REAL-13H REAL-12H; do until_said $w; printf x >&3; done
-until_said REAL-TEXT; kill $p; cat {tmp}/log'''
+until_said REAL-TEXT; sleep 2; kill $p $t; wait'''
 
 
 def realmode(a):
