@@ -670,10 +670,23 @@ static void apply_done(struct worker *w, gpointer data, const err *e)
 }
 
 static gboolean on_apply(VireoMachine1 *machine, GDBusMethodInvocation *call, const char *id,
+                         GVariant *layers, struct worker *w);
+
+static void apply_again(struct worker *w, GDBusMethodInvocation *call)
+{
+    const char *id;
+    g_autoptr(GVariant) layers = NULL;
+    g_variant_get(g_dbus_method_invocation_get_parameters(call), "(&s@a(uus))", &id, &layers);
+    on_apply(w->machine, call, id, layers, w);
+}
+
+/* A merge that ended meanwhile has put the client's new layers, which lie in the folder, on what is
+ * there now. */
+static gboolean on_apply(VireoMachine1 *machine, GDBusMethodInvocation *call, const char *id,
                          GVariant *layers, struct worker *w)
 {
     struct guid g;
-    if (!ready(w, call) || !parse_id(id, &g, call))
+    if (!ready_after_merge(w, call, apply_again) || !parse_id(id, &g, call))
         return TRUE;
     struct application *a = g_new0(struct application, 1);
     GVariantIter iter;
