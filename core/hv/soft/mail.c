@@ -151,23 +151,30 @@ void soft_mail_take(struct soft_vp *vp)
         soft_block_drop(vp, written[n].gpa, written[n].len);
 }
 
+/* What soft_flush_others waits for has come: every place that leaves or takes ATTN_TLB says so. */
+static void tell_flushers(struct soft_mail *m)
+{
+    pthread_mutex_lock(&m->lock);
+    pthread_cond_broadcast(&m->left);
+    pthread_mutex_unlock(&m->lock);
+}
+
 void soft_leave_guest(struct soft_vp *vp)
 {
     struct soft_mail *m = &vp->soft->mail[vp->index];
     atomic_store(&m->inside, false);
-    if (SOFT_UNLIKELY(atomic_load(&vp->attn) & ATTN_TLB)) {
-        pthread_mutex_lock(&m->lock);
-        pthread_cond_broadcast(&m->left);
-        pthread_mutex_unlock(&m->lock);
-    }
+    if (SOFT_UNLIKELY(atomic_load(&vp->attn) & ATTN_TLB))
+        tell_flushers(m);
 }
 
 void soft_enter_guest(struct soft_vp *vp)
 {
-    atomic_store(&vp->soft->mail[vp->index].inside, true);
+    struct soft_mail *m = &vp->soft->mail[vp->index];
+    atomic_store(&m->inside, true);
     if (SOFT_UNLIKELY(atomic_load(&vp->attn) & ATTN_TLB)) {
         atomic_fetch_and(&vp->attn, ~(uint32_t)ATTN_TLB);
         soft_flush_tlb(vp, true);
+        tell_flushers(m); /* one may have seen it inside before it was flushed */
     }
 }
 
