@@ -32,7 +32,10 @@ GUEST(guest_extint_isr)
 GUEST(guest_busy)
 GUEST(guest_busy_isr)
 GUEST(guest_masking_isr)
-GUEST(guest_count) GUEST(guest_smp) GUEST(guest_smp_ap) GUEST(guest_crash) GUEST(guest_triple)
+GUEST(guest_telling)
+GUEST(guest_count)
+GUEST(guest_smp)
+GUEST(guest_smp_ap) GUEST(guest_crash) GUEST(guest_triple)
 #define BYTES(name) name, (size_t)(name##_end - name)
 
     static enum hv_accel accel;
@@ -555,6 +558,22 @@ static void pausing_is_quick_and_repeatable(void)
     stop(&m);
 }
 
+/* Whoever changes the mappings waits for a processor that goes in and out all the time. */
+static void mappings_change_while_it_runs(void)
+{
+    struct machine m;
+    start(&m, BYTES(guest_telling), 1);
+    struct hv_memory *mem = hv_partition_memory(m.p);
+    hv_partition_resume(m.p);
+    for (unsigned i = 0; i < (accel == HV_ACCEL_KVM ? 200 : 5000); i++) {
+        struct hv_region *r = hv_memory_add_ram(mem, 64 << 20, 4096, NULL);
+        CHECK(r != NULL);
+        hv_memory_remove(mem, r);
+    }
+    CHECK(wait_until(&m, has_reports, 1));
+    stop(&m);
+}
+
 static void processors_start_each_other(void)
 {
     struct machine m;
@@ -599,6 +618,7 @@ static const struct check_test tests[] = {
     CHECK_TEST(an_interrupt_in_delivery_goes_first),
     CHECK_TEST(pauses_saves_and_restores),
     CHECK_TEST(pausing_is_quick_and_repeatable),
+    CHECK_TEST(mappings_change_while_it_runs),
     CHECK_TEST(processors_start_each_other),
     CHECK_TEST(crashes_resets_and_triple_faults_are_told),
 };

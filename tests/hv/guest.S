@@ -273,6 +273,13 @@ GUEST(guest_count):
         jmp     12b
 END(guest_count)
 
+/* Leaves for the host all the time. */
+GUEST(guest_telling):
+        movl    $1, %ecx
+16:     REPORT(%ecx)
+        jmp     16b
+END(guest_telling)
+
 /* VP 0 starts VP 1 by INIT and SIPI at 0x3000 (16-bit code put there by the host); x2APIC. */
 GUEST(guest_smp):
         movl    $0x1b, %ecx
