@@ -83,11 +83,12 @@ static struct client *try_connect(const char *id, GError **error)
 
 void client_forget(const char *id)
 {
+    static const char *const names[] = {"bus", "lock", "vsock"};
     g_autofree char *folder = g_build_filename(runtime_dir(), "vireo", id, NULL);
-    g_autofree char *bus = g_build_filename(folder, "bus", NULL);
-    g_autofree char *lock = g_build_filename(folder, "lock", NULL);
-    unlink(bus);
-    unlink(lock);
+    for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
+        g_autofree char *path = g_build_filename(folder, names[i], NULL);
+        unlink(path);
+    }
     rmdir(folder);
 }
 
