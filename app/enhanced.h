@@ -3,7 +3,8 @@
  * VireoEnhanced: the enhanced session of one machine's console window. Connects by itself when the
  * machine offers one, unless it was switched off here; then the desktop's clipboard is bound, sound
  * is played, and the guest's screen follows the window.
- * Signals: "changed" (anything below), "message" (text for people), "transfer" (files on their way).
+ * Signals: "changed" (anything below), "message" (text for people), "transfer" (files on their
+ * way).
  */
 #pragma once
 

@@ -35,7 +35,8 @@ GUEST(guest_masking_isr)
 GUEST(guest_telling)
 GUEST(guest_count)
 GUEST(guest_smp)
-GUEST(guest_smp_ap) GUEST(guest_crash) GUEST(guest_triple)
+GUEST(guest_smp_ap)
+GUEST(guest_crash) GUEST(guest_triple)
 #define BYTES(name) name, (size_t)(name##_end - name)
 
     static enum hv_accel accel;

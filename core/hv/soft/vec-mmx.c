@@ -4,29 +4,31 @@
 #include "core/hv/soft/vec-impl.h"
 
 /* mm op= mm/m64; PUNPCKL* with memory read 32 bits. */
-#define MMX_OPS_0F(OP)                                                                             \
-    OP(packsswb, 0x63)                                                                             \
-    OP(pcmpgtb, 0x64)                                                                              \
-    OP(pcmpgtw, 0x65) OP(pcmpgtd, 0x66) OP(packuswb, 0x67) OP(punpckhbw, 0x68) OP(punpckhwd, 0x69) \
-        OP(punpckhdq, 0x6a) OP(packssdw, 0x6b) OP(pcmpeqb, 0x74) OP(pcmpeqw, 0x75)                 \
-            OP(pcmpeqd, 0x76) OP(psrlw, 0xd1) OP(psrld, 0xd2) OP(psrlq, 0xd3) OP(paddq, 0xd4)      \
-                OP(pmullw, 0xd5) OP(psubusb, 0xd8) OP(psubusw, 0xd9) OP(pminub, 0xda)              \
-                    OP(pand, 0xdb) OP(paddusb, 0xdc) OP(paddusw, 0xdd) OP(pmaxub, 0xde)            \
-                        OP(pandn, 0xdf) OP(pavgb, 0xe0) OP(psraw, 0xe1) OP(psrad, 0xe2)            \
-                            OP(pavgw, 0xe3) OP(pmulhuw, 0xe4) OP(pmulhw, 0xe5) OP(psubsb, 0xe8)    \
-                                OP(psubsw, 0xe9) OP(pminsw, 0xea) OP(por, 0xeb) OP(paddsb, 0xec)   \
-                                    OP(paddsw, 0xed) OP(pmaxsw, 0xee) OP(pxor, 0xef)               \
-                                        OP(psllw, 0xf1) OP(pslld, 0xf2) OP(psllq, 0xf3)            \
-                                            OP(pmuludq, 0xf4) OP(pmaddwd, 0xf5) OP(psadbw, 0xf6)   \
-                                                OP(psubb, 0xf8) OP(psubw, 0xf9) OP(psubd, 0xfa)    \
-                                                    OP(psubq, 0xfb) OP(paddb, 0xfc)                \
+#define MMX_OPS_0F(OP)                                                                           \
+    OP(packsswb, 0x63)                                                                           \
+    OP(pcmpgtb, 0x64)                                                                            \
+    OP(pcmpgtw, 0x65)                                                                            \
+    OP(pcmpgtd, 0x66) OP(packuswb, 0x67) OP(punpckhbw, 0x68) OP(punpckhwd, 0x69)                 \
+        OP(punpckhdq, 0x6a) OP(packssdw, 0x6b) OP(pcmpeqb, 0x74) OP(pcmpeqw, 0x75)               \
+            OP(pcmpeqd, 0x76) OP(psrlw, 0xd1) OP(psrld, 0xd2) OP(psrlq, 0xd3) OP(paddq, 0xd4)    \
+                OP(pmullw, 0xd5) OP(psubusb, 0xd8) OP(psubusw, 0xd9) OP(pminub, 0xda)            \
+                    OP(pand, 0xdb) OP(paddusb, 0xdc) OP(paddusw, 0xdd) OP(pmaxub, 0xde)          \
+                        OP(pandn, 0xdf) OP(pavgb, 0xe0) OP(psraw, 0xe1) OP(psrad, 0xe2)          \
+                            OP(pavgw, 0xe3) OP(pmulhuw, 0xe4) OP(pmulhw, 0xe5) OP(psubsb, 0xe8)  \
+                                OP(psubsw, 0xe9) OP(pminsw, 0xea) OP(por, 0xeb) OP(paddsb, 0xec) \
+                                    OP(paddsw, 0xed) OP(pmaxsw, 0xee) OP(pxor, 0xef)             \
+                                        OP(psllw, 0xf1) OP(pslld, 0xf2) OP(psllq, 0xf3)          \
+                                            OP(pmuludq, 0xf4) OP(pmaddwd, 0xf5) OP(psadbw, 0xf6) \
+                                                OP(psubb, 0xf8) OP(psubw, 0xf9) OP(psubd, 0xfa)  \
+                                                    OP(psubq, 0xfb) OP(paddb, 0xfc)              \
                                                         OP(paddw, 0xfd) OP(paddd, 0xfe)
-#define MMX_OPS_38(OP)                                                                          \
-    OP(pshufb, 0x00)                                                                            \
-    OP(phaddw, 0x01)                                                                            \
-    OP(phaddd, 0x02) OP(phaddsw, 0x03) OP(pmaddubsw, 0x04) OP(phsubw, 0x05) OP(phsubd, 0x06)    \
-        OP(phsubsw, 0x07) OP(psignb, 0x08) OP(psignw, 0x09) OP(psignd, 0x0a) OP(pmulhrsw, 0x0b) \
-            OP(pabsb, 0x1c) OP(pabsw, 0x1d) OP(pabsd, 0x1e)
+#define MMX_OPS_38(OP)                                                                        \
+    OP(pshufb, 0x00)                                                                          \
+    OP(phaddw, 0x01)                                                                          \
+    OP(phaddd, 0x02)                                                                          \
+    OP(phaddsw, 0x03) OP(pmaddubsw, 0x04) OP(phsubw, 0x05) OP(phsubd, 0x06) OP(phsubsw, 0x07) \
+        OP(psignb, 0x08) OP(psignw, 0x09) OP(psignd, 0x0a) OP(pmulhrsw, 0x0b) OP(pabsb, 0x1c) \
+            OP(pabsw, 0x1d) OP(pabsd, 0x1e)
 #define MMX_OPS_LOW(OP) OP(punpcklbw, 0x60) OP(punpcklwd, 0x61) OP(punpckldq, 0x62)
 
 #define RUN(name)                                                                \
