@@ -88,7 +88,7 @@ class Machine:
                  "console=tty0 console=ttyS0 do=script", f"processor.accel={o.accel}", *settings)
         self.serial = None
 
-    def ctl(self, *args, ok=True, timeout=60):
+    def ctl(self, *args, ok=True, timeout=300):
         r = subprocess.run([self.o.vireoctl, *args], capture_output=True, text=True, timeout=timeout)
         if ok and r.returncode:
             raise SystemExit(f"vireoctl {' '.join(args)}: {r.stderr}")

@@ -15,6 +15,7 @@
 #include "core/hv/tlfs-proto.h"
 
 _Static_assert(sizeof(struct kvm_lapic_state) == HV_LAPIC_BYTES, "local APIC page");
+enum { LAPIC_ID = 0x20 };
 _Static_assert(sizeof(struct kvm_xsave) == HV_XSAVE_BYTES, "XSAVE area");
 
 #define S struct hv_vp_state
@@ -350,6 +351,16 @@ static void all_to_kvm(const S *s, struct all *a)
     a->mp.mp_state = activity_to_kvm(s->activity);
 }
 
+/* Its ID is the processor's number, in the place of xAPIC mode in x2APIC mode, too: as KVM wants it
+ * without KVM_CAP_X2APIC_API. The software processor has it where x2APIC has it. */
+static bool set_lapic(const struct kvm_vp *vp, unsigned index, const S *s)
+{
+    struct kvm_lapic_state page;
+    memcpy(&page, s->lapic, sizeof page);
+    put_le32((uint8_t *)&page + LAPIC_ID, index << 24);
+    return ioctl(vp->fd, KVM_SET_LAPIC, &page) == 0;
+}
+
 bool kvm_set_state(void *b, unsigned index, const S *s, err *e)
 {
     struct kvm_vp *vp = &((struct kvm *)b)->vp[index];
@@ -365,7 +376,7 @@ bool kvm_set_state(void *b, unsigned index, const S *s, err *e)
         return failed(vp, "KVM refuses its floating-point registers", e);
     if (!set_msrs(vp, msrs, ARRAY_LEN(msrs), s, e))
         return false;
-    if (ioctl(vp->fd, KVM_SET_LAPIC, s->lapic))
+    if (!set_lapic(vp, index, s))
         return failed(vp, "KVM refuses its local APIC", e);
     if (!set_synthetic(vp, s, e))
         return false;

@@ -622,7 +622,7 @@ void soft_lapic_load(struct soft_lapic *l, uint64_t base, const uint8_t page[HV_
     timer_stop(l);
     l->base = base;
     uint32_t id = get_le32(page + REG_ID);
-    l->id = x2apic(l) ? id : id >> 24;
+    l->id = x2apic(l) && id < 256 ? id : id >> 24; /* KVM leaves it at 24 in x2APIC mode, too */
     l->tpr = get_le32(page + REG_TPR) & 0xff;
     l->ldr = x2apic(l) ? x2apic_ldr(l->id) : get_le32(page + REG_LDR);
     l->dfr = get_le32(page + REG_DFR) | 0x0fffffffu;
