@@ -110,9 +110,8 @@ def whole(m):
     layers = os.path.join(m.folder(), path)
     # The worker has its disks a moment longer than its machine.
     wait_for(lambda: m.ctl("disk", "convert", layers, raw, ok=False, timeout=300).returncode == 0)
-    r = subprocess.run(["/sbin/e2fsck", "-fn", raw], capture_output=True, text=True)
-    check("the root's file system is whole", r.returncode in (0, 4) and not re.search(
-        r"(?i)corrupt|damaged|bad (block|inode)", r.stdout), r.stdout[-2000:])
+    r = subprocess.run(["/sbin/e2fsck", "-fp", raw], capture_output=True, text=True)
+    check("the root's file system is whole", r.returncode <= 1, r.stdout[-2000:]) # 1: its journal was played
 
 
 def main():

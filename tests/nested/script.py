@@ -73,7 +73,7 @@ def main():
             "--modules", "virtio_pci virtio_blk ext4", "--setup", f"{top}/setup", "--qemu",
             f"-drive file={top}/data.ext4,if=virtio,format=raw,cache=unsafe,discard=unmap",
             "--binary", f"{python}=/bin/python3", "--binary", o.vireoctl, "--binary", o.worker,
-            "--binary", "/usr/bin/iperf3", "--binary", "/usr/bin/tar", "--binary", "/usr/bin/zstd", "--binary", "/sbin/e2fsck",
+            "--binary", "/usr/bin/iperf3", "--binary", "/usr/bin/tar", "--binary", "/usr/bin/zstd", "--binary", "/sbin/e2fsck=/sbin/e2fsck",
             command]).returncode
 
 
