@@ -94,6 +94,8 @@ struct hv_vp_state {
     uint8_t interrupt_shadow; /* 1: STI, 2: MOV SS / POP SS */
     uint8_t activity;         /* enum hv_activity */
     struct hv_vp_synthetic synthetic;
+    /* The xAPIC page. Its ID, the processor's number, is in bits 24 and up; the software processor
+     * has it in the low ones in x2APIC mode: readers take both. */
     uint8_t lapic[HV_LAPIC_BYTES];
     uint8_t xsave[HV_XSAVE_BYTES];
 };
