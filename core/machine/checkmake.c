@@ -187,10 +187,15 @@ static void remove_states(const char *folder, const struct guid *id)
     }
 }
 
-static void remove_folder(const char *folder, const struct guid *id)
+void checkpoint_remove_folder(const char *folder, const struct guid *id)
 {
     AUTO(str) path = checkpoint_path(folder, id, NULL, NULL);
-    if (path && storefs_is_there(path))
+    AUTO(fd) fd = path ? open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    if (fd < 0)
+        return;
+    if ((unlinkat(fd, CHECKPOINT_INI, 0) != 0 && errno != ENOENT) || fsync(fd) != 0)
+        log_line(LOG_WARNING, "checkpoint", "what is left in %s cannot be removed", path);
+    else
         storefs_remove(AT_FDCWD, path, NULL);
 }
 
@@ -216,7 +221,7 @@ void checkpoint_abandon(const char *folder, const struct guid *id)
             return;
     }
     remove_states(folder, id);
-    remove_folder(folder, id);
+    checkpoint_remove_folder(folder, id);
 }
 
 /* ---- saved states ---- */
@@ -307,7 +312,7 @@ bool checkpoint_recover(const char *folder, err *e)
                        : store_update_at(folder, forget_pending, &c, e);
     if (ok && !complete) {
         remove_states(folder, &c.id);
-        remove_folder(folder, &c.id);
+        checkpoint_remove_folder(folder, &c.id);
     }
     checkpoint_clear(&c);
     return ok;

@@ -23,6 +23,8 @@ void checkpoint_resolve(struct checkpoint *list, size_t n);
 /* The nearest of *id and its ancestors that is not deleted. */
 void checkpoint_resolve_id(struct checkpoint *list, size_t n, struct guid *id);
 struct checkpoint *checkpoint_by_id(struct checkpoint *list, size_t n, const struct guid *id);
+/* Its description first: a cut leaves a folder without one, which the next sweep takes away. */
+void checkpoint_remove_folder(const char *folder, const struct guid *id);
 /* Changes the settings of a checkpoint. */
 bool checkpoint_update_config(const char *folder, const struct guid *id,
                               bool (*fn)(void *ctx, struct vm_config *c, err *e), void *ctx,

@@ -61,16 +61,18 @@ static bool is_live(const struct sweep *s, const struct checkpoint *c)
     return !c->deleted && (c->complete || guid_equal(&c->id, &s->now->pending));
 }
 
-static bool write_parent(const char *folder, const struct checkpoint *c, err *e)
+/* What the whole tree says of a checkpoint, its own description says from now on: its parent, or
+ * that it goes with a subtree. The parent of one that goes stays: those below find the subtree by
+ * it until they are marked, too. */
+static bool settle_one(const char *folder, const struct checkpoint *c, err *e)
 {
     struct checkpoint now;
     if (!checkpoint_read(folder, &c->id, &now, e))
         return false;
-    bool ok = true;
-    if (!guid_equal(&now.parent, &c->parent)) {
-        now.parent = c->parent;
-        ok = checkpoint_write(folder, &now, e);
-    }
+    bool same = c->deleted ? now.deleted : guid_equal(&now.parent, &c->parent);
+    now.deleted = c->deleted;
+    now.parent = c->deleted ? now.parent : c->parent;
+    bool ok = same || checkpoint_write(folder, &now, e);
     checkpoint_clear(&now);
     return ok;
 }
@@ -81,28 +83,22 @@ static bool set_current(void *ctx, struct vm_config *c, err *e)
     return true;
 }
 
-static void remove_checkpoint(const char *folder, const struct guid *id)
-{
-    AUTO(str) path = checkpoint_path(folder, id, NULL, NULL);
-    if (path)
-        storefs_remove(AT_FDCWD, path, NULL);
-}
-
-/* Parents first, then folders: a cut leaves what the next sweep takes up. */
+/* Descriptions first, then folders: a cut leaves what the next sweep takes up. */
 static bool settle_tree(struct sweep *s, err *e)
 {
     struct guid current = s->now->checkpoint;
     checkpoint_resolve(s->list, s->n);
     checkpoint_resolve_id(s->list, s->n, &current);
     for (size_t i = 0; i < s->n; i++)
-        if (is_live(s, &s->list[i]) && !write_parent(s->folder, &s->list[i], e))
+        if ((s->list[i].deleted || is_live(s, &s->list[i])) &&
+            !settle_one(s->folder, &s->list[i], e))
             return false;
     if (!guid_equal(&current, &s->now->checkpoint) &&
         !store_update_at(s->folder, set_current, &current, e))
         return false;
     for (size_t i = 0; i < s->n; i++)
         if (!is_live(s, &s->list[i]))
-            remove_checkpoint(s->folder, &s->list[i].id);
+            checkpoint_remove_folder(s->folder, &s->list[i].id);
     return true;
 }
 
@@ -120,7 +116,7 @@ static bool look_at_folders(struct sweep *s, err *e)
             continue;
         AUTO(str) ini = checkpoint_path(s->folder, &id, CHECKPOINT_INI, NULL);
         if (ini && !storefs_is_there(ini))
-            remove_checkpoint(s->folder, &id);
+            checkpoint_remove_folder(s->folder, &id);
         else
             s->damaged = true;
     }

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ptrace.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -344,14 +345,31 @@ static void test_refusals(void)
 
 enum operation { CREATE, APPLY, DELETE, MERGE, OPERATIONS };
 
-static void work(enum operation what, uint32_t value, const struct guid *id)
+/* How many checkpoints there are when it is done. */
+static unsigned count_then(enum operation what, unsigned n, const struct guid *id, bool subtree)
+{
+    struct checkpoint_tree t;
+    CHECK(checkpoint_tree_load(folder, &t, NULL));
+    bool in[CHECKPOINT_MAX] = {false};
+    unsigned gone = 0;
+    for (size_t i = 0; i < t.n && what == DELETE; i++) { /* parents come before theirs */
+        in[i] = guid_equal(&t.list[i].id, id);
+        for (size_t k = 0; k < i && subtree; k++)
+            in[i] |= in[k] && guid_equal(&t.list[i].parent, &t.list[k].id);
+        gone += in[i];
+    }
+    checkpoint_tree_clear(&t);
+    return what == CREATE ? n + 1 : n - gone;
+}
+
+static void work(enum operation what, uint32_t value, const struct guid *id, bool subtree)
 {
     err e = ERR_INIT;
     if (what == CREATE)
         create(value);
     else if (what == APPLY)
         checkpoint_apply(folder, id, &e);
-    else if (what == DELETE && checkpoint_delete(folder, id, rand() % 4 == 0, &e))
+    else if (what == DELETE && checkpoint_delete(folder, id, subtree, &e))
         checkpoint_merge_off(folder, NULL, NULL, &e);
     else
         checkpoint_merge_off(folder, NULL, NULL, &e);
@@ -370,6 +388,28 @@ static uint32_t value_of(const struct guid *id)
     return v;
 }
 
+/* Does it in a process that is killed: after a time, or, where processes may be traced, at one of
+ * its system calls. */
+static void cut(enum operation what, uint32_t value, const struct guid *id, bool subtree)
+{
+    bool by_call = rand() % 2;
+    long calls = rand() % (rand() % 4 ? 300 : 3000);
+    struct timespec t = {0, rand() % 60000000};
+    pid_t pid = fork();
+    if (pid == 0) {
+        if (by_call && ptrace(PTRACE_TRACEME, 0, NULL, NULL) == 0)
+            raise(SIGSTOP);
+        work(what, value, id, subtree);
+    }
+    int status = 0;
+    if (!by_call)
+        nanosleep(&t, NULL);
+    while (by_call && waitpid(pid, &status, 0) == pid && WIFSTOPPED(status) && calls--)
+        ptrace(PTRACE_SYSCALL, pid, NULL, NULL);
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+}
+
 static void one_kill(uint32_t value, unsigned *n)
 {
     err e = ERR_INIT;
@@ -380,20 +420,16 @@ static void one_kill(uint32_t value, unsigned *n)
     if (rand() % 2)
         write_present(value);
     uint32_t before = present(), after = what == APPLY ? value_of(&id) : before;
-    pid_t pid = fork();
-    if (pid == 0)
-        work(what, before, &id);
-    struct timespec t = {0, rand() % 60000000};
-    nanosleep(&t, NULL);
-    kill(pid, SIGKILL);
-    waitpid(pid, NULL, 0);
+    bool subtree = rand() % 3 == 0;
+    unsigned then = count_then(what, *n, &id, subtree);
+    cut(what, before, &id, subtree);
     CHECK(good(checkpoint_recover(folder, &e), &e));
     bool tidy = rand() % 3 == 0;
     CHECK(!tidy || good(checkpoint_merge_off(folder, NULL, NULL, &e), &e));
     uint32_t now = present();
     CHECK(now == before || now == after);
     unsigned left = look(tidy);
-    CHECK(left <= *n + 1);
+    CHECK(left == *n || left == then); /* all of it or nothing */
     *n = left;
 }
 
