@@ -286,7 +286,6 @@ static bool add_checkpoint(struct transfer_list *l, const struct checkpoint *c, 
     snprintf(name, sizeof name, CHECKPOINT_FOLDER "/%s/" STORE_CONFIG_NAME, id);
     if (!add_config(l, name, then, e))
         return false;
-    AUTO(str) png = checkpoint_state_path(l->folder, &c->id, ".png", e);
     return c->memory ? add_states(l, &c->id, e) : add_state(l, &c->id, ".png", false, e);
 }
 

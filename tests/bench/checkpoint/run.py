@@ -5,12 +5,16 @@ runs, seen from outside: the guest sends a datagram every millisecond. Beside QE
 of the same guest in the same run.
 
     run.py --vireoctl V --worker W --guests DIR [--mib 1024] [--rounds 5] [--accel soft] [--no-qemu]
+
+On KVM, in a Debian under QEMU's TCG, both on it:
+
+    ../../nested/script.py --vireoctl V --worker W --guests DIR --qemu bench/checkpoint/run --mib 256
 """
 import argparse, json, os, re, shutil, socket, statistics, struct, subprocess, sys, tempfile
 import threading, time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-MODULES = "hv_vmbus hv_netvsc hv_storvsc sd_mod hv_utils e1000 virtio_blk virtio_pci"
+MODULES = "hv_vmbus hv_netvsc hv_storvsc sd_mod hv_utils virtio_net virtio_blk virtio_pci"
 
 
 class Ticks:
@@ -52,7 +56,7 @@ def ctl(o, *args):
     return r.stdout
 
 
-def make_initrd(o):
+def make_guest(o, initrd):
     busy = f"{o.top}/busy"
     subprocess.run(["cc", "-O2", "-static", "-o", busy, f"{HERE}/busy.c"], check=True)
     with open(f"{o.top}/script", "w") as f:
@@ -69,7 +73,7 @@ for word in $(cat /proc/cmdline); do case $word in busy=*) spec=${word#busy=} ;;
 exec /bin/busy $(echo $spec | tr , ' ')
 """)
     subprocess.run([f"{HERE}/../../guests/mkinitrd", "--guests", o.guests, "--out",
-                    f"{o.top}/initrd", "--kernel", "full", "--modules", MODULES, "--script",
+                    initrd, "--kernel", "full", "--modules", MODULES, "--script",
                     f"{o.top}/script", "--binary", busy], check=True)
 
 
@@ -102,7 +106,7 @@ def said(folder):
 
 def vireo(o, ticks):
     ctl(o, "create", "bench", "--memory", f"{o.mib + 512}M", "--kernel",
-        f"{o.guests}/kernels/full/vmlinuz", "--initrd", f"{o.top}/initrd", "--append",
+        f"{o.guests}/kernels/full/vmlinuz", "--initrd", o.initrd, "--append",
         f"console=ttyS0 quiet do=script busy=10.203.0.2,{ticks.port},{o.mib}",
         "adapter0.host-access=true", f"processor.accel={o.accel}")
     ctl(o, "start", "bench")
@@ -165,10 +169,10 @@ def qemu(o, ticks):
     disk, sock = f"{o.top}/q.qcow2", f"{o.top}/mon"
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", disk, "64M"], check=True)
     p = subprocess.Popen(
-        ["qemu-system-x86_64", "-accel", "tcg", "-m", f"{o.mib + 512}", "-display", "none", "-kernel",
-         f"{o.guests}/kernels/full/vmlinuz", "-initrd", f"{o.top}/initrd", "-append",
-         f"console=ttyS0 quiet do=script busy=10.0.2.2,{ticks.port},{o.mib}", "-nic",
-         "user,model=e1000", "-drive", f"file={disk},if=virtio", "-monitor",
+        ["qemu-system-x86_64", "-accel", *(["kvm", "-cpu", "host", "-L", o.roms] if o.accel == "kvm" else ["tcg"]), "-m", f"{o.mib + 512}", "-display", "none", "-vga", "none", "-kernel",
+         f"{o.guests}/kernels/full/vmlinuz", "-initrd", o.initrd, "-append",
+         f"console=ttyS0 quiet do=script busy=10.0.2.2,{ticks.port},{o.mib}", "-nic", "none",
+         "-netdev", "user,id=n", "-device", "virtio-net-pci,netdev=n,romfile=", "-drive", f"file={disk},if=virtio", "-monitor",
          f"unix:{sock},server,nowait", "-serial", "null"])
     try:
         ticks.list.clear()
@@ -202,6 +206,8 @@ def main():
     p.add_argument("--accel", default="soft")
     p.add_argument("--no-qemu", action="store_true")
     p.add_argument("--json")
+    p.add_argument("--initrd", help="what make_guest made")
+    p.add_argument("--roms", default="/usr/share/qemu", help="QEMU's firmware")
     o = p.parse_args()
     o.top = tempfile.mkdtemp(prefix="vb-", dir=os.environ.get("TMPDIR", "/var/tmp"))
     os.environ.update(XDG_RUNTIME_DIR=f"{o.top}/run", XDG_DATA_HOME=f"{o.top}/data",
@@ -209,7 +215,9 @@ def main():
     os.mkdir(f"{o.top}/run", 0o700)
     o.vireoctl = os.path.abspath(o.vireoctl)
     try:
-        make_initrd(o)
+        if not o.initrd:
+            o.initrd = f"{o.top}/initrd"
+            make_guest(o, o.initrd)
         r = vireo(o, Ticks())
         r["qemu"] = [] if o.no_qemu else qemu(o, Ticks())
     finally:
