@@ -2,7 +2,7 @@
 # The person's part in L1, as an ordinary user: a machine on KVM, to whose guest the disk is handed by vireoctl. Its
 # own vhci_hcd, fed by vireo-agent over hv_sock, uses it. Lines "QEMU: command" go to QEMU's monitor (usb.py).
 export VIREO_WORKER=/bin/vireo-vm VIREO_NO_SYSTEMD=1 XDG_DATA_HOME=/tmp/data
-disk=46f4:0001
+disk=46f4:0001 serial=0403:6001 audio=46f4:0002
 . /usb-common.sh
 
 die() {
@@ -64,15 +64,24 @@ begin() {
     echo "ok: a guest on KVM, and its agent"
 }
 
+# lend DEVICE CONDITION [--force]: hands it over and waits until the condition holds in the guest.
+lend() {
+    vireoctl usb attach pc "$1" $3 >attached 2>&1 || die "attach $1: $(cat attached)"
+    until_guest "$2"
+    vireoctl usb list pc | grep -q "(attached)" || die "$1 is not listed as the guest's"
+}
+
+take_back() {
+    vireoctl usb detach pc "$1" || die "detach $1"
+    until_guest "$2"
+}
+
 attach() {
-    vireoctl usb attach pc $disk >attached 2>&1 || die "attach: $(cat attached)"
-    until_guest '[ -b /dev/sda ]'
-    vireoctl usb list pc | grep $disk || die "not listed as the guest's"
+    lend $disk '[ -b /dev/sda ]'
 }
 
 detach() {
-    vireoctl usb detach pc $disk || die detach
-    until_guest '[ ! -b /dev/sda ]'
+    take_back $disk '[ ! -b /dev/sda ]'
 }
 
 storage() {
@@ -119,6 +128,83 @@ pulled_out() {
     echo "ok: and plugged in again"
 }
 
+# What it sends is answered in capitals (usb.py).
+serial() {
+    lend $serial '[ -c /dev/ttyUSB0 ]'
+    guest "stty -F /dev/ttyUSB0 raw -echo && exec 5<>/dev/ttyUSB0 && echo 'hello through USB/IP' >&5 && read -t 60 -r a <&5 && \
+exec 5<&- && [ \"\$a\" = 'HELLO THROUGH USB/IP' ]" || die "serial: $said"
+    take_back $serial '[ ! -c /dev/ttyUSB0 ]'
+    echo "ok: serial, both ways"
+}
+
+# QEMU's keyboard is of the same kind.
+find_tablet() {
+    tablet=$(vireoctl usb list | grep -i tablet | cut -d ' ' -f 1)
+    [ -n "$tablet" ] || die "no tablet is listed: $(vireoctl usb list)"
+}
+
+tablet() {
+    find_tablet
+    ! vireoctl usb attach pc $tablet >attached 2>&1 || die "a tablet is lent without being asked"
+    lend $tablet 'grep -q Phys=usb-vhci /proc/bus/input/devices' --force
+    guest 'e=$(grep -A3 Phys=usb-vhci /proc/bus/input/devices | grep -o "event[0-9]*" | head -n 1); dd if=/dev/input/$e of=/tmp/click bs=24 count=1 2>/dev/null & sleep 2'
+    echo "QEMU: mouse_button 1"
+    until_guest '[ -s /tmp/click ]'
+    echo "QEMU: mouse_button 0"
+    take_back $tablet '! grep -q Phys=usb-vhci /proc/bus/input/devices'
+    echo "ok: tablet, and a click"
+}
+
+audio() {
+    lend $audio 'ls /dev/snd/pcmC*p'
+    guest 'aplay -q -D hw:0,0 /tone.wav' || die "audio: $said"
+    take_back $audio '! ls /dev/snd/pcmC*p'
+    echo "ok: audio"
+}
+
+# What the worker and the agent hold, into $held: descriptors, threads, ports of vhci_hcd.
+held() {
+    guest 'echo held $(ls /proc/$(pidof vireo-agent)/fd | wc -l) $(cat /sys/devices/platform/vhci_hcd.*/status* | grep -c " 006 ")'
+    worker=/proc/$(pidof vireo-vm)
+    held="$(ls $worker/fd | wc -l) $(ls $worker/task | wc -l) $(echo "$said" | grep ^held)"
+}
+
+heap() {
+    awk '/\[heap\]/ { inside = 1 } inside && /^Rss/ { print $2; exit }' /proc/$(pidof vireo-vm)/smaps
+}
+
+# The guest waits by itself, which is quicker.
+round() {
+    vireoctl usb attach pc $tablet --force >attached 2>&1 || die "attach: $(cat attached)"
+    guest 'until grep -q Phys=usb-vhci /proc/bus/input/devices; do sleep 0.1; done'
+    vireoctl usb detach pc $tablet || die detach
+    guest 'while grep -q Phys=usb-vhci /proc/bus/input/devices; do sleep 0.1; done'
+}
+
+rounds() {
+    find_tablet
+    round
+    held
+    before=$held heap_before=$(heap) n=0
+    while [ $n -lt "$1" ]; do
+        round
+        n=$((n + 1))
+        [ $((n % 10)) != 0 ] || echo "     round $n: heap $(heap) KiB"
+    done
+    # what has ended is let go of a little later
+    tries=0
+    held
+    until [ "$held" = "$before" ]; do
+        tries=$((tries + 1))
+        [ $tries -lt 30 ] || die "leak: $before, then $held"
+        sleep 1
+        held
+    done
+    heap_after=$(heap)
+    [ "$heap_after" -lt $((heap_before + 1024)) ] || die "leak: heap of $heap_before KiB, then $heap_after"
+    echo "ok: $1 rounds: $held, heap $heap_before to $heap_after KiB"
+}
+
 # Lent while the machine is saved: given back, and the guest sees it gone when it goes on; then lent again.
 saved() {
     find_disk -v vhci
@@ -146,6 +232,9 @@ saved() {
 
 begin
 for part in "$@"; do
-    $part
+    case $part in
+    rounds=*) rounds "${part#rounds=}" ;;
+    *) $part ;;
+    esac
 done
 vireoctl turn-off pc

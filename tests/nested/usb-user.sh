@@ -76,7 +76,8 @@ storage() {
 serial() {
     attach $serial
     until_root "grep -q vhci /sys/class/tty/ttyUSB0/uevent || readlink -f /sys/class/tty/ttyUSB0 | grep vhci"
-    root 'stty -F /dev/ttyUSB0 raw && echo "hello through USB/IP" >/dev/ttyUSB0 && sleep 1' || die "serial: $said"
+    root 'stty -F /dev/ttyUSB0 raw -echo && exec 5<>/dev/ttyUSB0 && echo "hello through USB/IP" >&5 && read -t 60 -r a <&5 &&
+        [ "$a" = "HELLO THROUGH USB/IP" ]' || die "serial: $said"
     detach
     echo "ok: serial"
 }
