@@ -269,9 +269,21 @@ static void on_realized(VireoConsoleWindow *self)
                             G_CALLBACK(on_layout), self, G_CONNECT_SWAPPED);
 }
 
+/* A GdkX11Drop lives until the next one comes, and goes on listening to the source's window, whose
+ * next drag changes the list of actions: GDK (seen in 4.8) then sets them in the drop that has
+ * ended, and complains of itself. Whatever it has connected with the drop as data is of no use once
+ * its content is here; other backends connect nothing. */
+static void forget_drop(GdkDrop *drop)
+{
+    if (drop)
+        g_signal_handlers_disconnect_matched(gdk_drop_get_display(drop), G_SIGNAL_MATCH_DATA, 0, 0,
+                                             NULL, NULL, drop);
+}
+
 static gboolean on_dropped(GtkDropTarget *target, const GValue *value, double x, double y,
                            VireoConsoleWindow *self)
 {
+    forget_drop(gtk_drop_target_get_current_drop(target));
     vireo_enhanced_send_files(self->enhanced, g_value_get_boxed(value));
     return TRUE;
 }
