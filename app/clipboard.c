@@ -1,6 +1,12 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include "app/clipboard.h"
 
+#include "session/clipboard/file-list.h"
+
+#include <errno.h>
+#include <glib/gstdio.h>
+#include <string.h>
+
 #include "vireo-display1.h"
 
 #define CLIPBOARD_PATH "/org/qemu/Display1/Clipboard"
@@ -31,7 +37,8 @@ struct _VireoGuestContent {
     GdkContentProvider parent;
     VireoDisplayClipboard *worker;
     guint selection;
-    GStrv mimes;
+    GStrv mimes; /* as this desktop's programs name them */
+    GStrv files; /* that were fetched; NULL: none yet */
 };
 
 G_DEFINE_FINAL_TYPE(VireoGuestContent, vireo_guest_content, GDK_TYPE_CONTENT_PROVIDER)
@@ -75,6 +82,134 @@ static void on_content(GObject *source, GAsyncResult *result, gpointer data)
                                     g_steal_pointer(&task));
 }
 
+/* ---- files, which programs here want the names of ---- */
+
+#define URI_LIST "text/uri-list"
+#define COPIED_FILES "x-special/gnome-copied-files" /* of several file managers */
+
+static gboolean is_files(const char *mime)
+{
+    return strcmp(mime, URI_LIST) == 0 || strcmp(mime, COPIED_FILES) == 0;
+}
+
+/* As the guest's types are offered here. */
+static GStrv offered_here(const char *const *mimes)
+{
+    g_autoptr(GStrvBuilder) b = g_strv_builder_new();
+    for (guint i = 0; mimes[i]; i++)
+        if (strcmp(mimes[i], VIREO_MIME_FILES) == 0)
+            g_strv_builder_add_many(b, URI_LIST, COPIED_FILES, NULL);
+        else if (!is_files(mimes[i]))
+            g_strv_builder_add(b, mimes[i]);
+    return g_strv_builder_end(b);
+}
+
+static void give_text(GTask *task, char *text)
+{
+    GOutputStream *out = g_task_get_task_data(task);
+    g_object_set_data_full(G_OBJECT(task), "content", text, g_free);
+    g_output_stream_write_all_async(out, text, strlen(text), g_task_get_priority(task),
+                                    g_task_get_cancellable(task), on_written, task);
+}
+
+static void give_names(GTask *task, GStrv paths)
+{
+    gboolean list = strcmp(g_object_get_data(G_OBJECT(task), "mime"), URI_LIST) == 0;
+    GString *text = g_string_new(list ? "" : "copy");
+    for (guint i = 0; paths[i]; i++) {
+        g_autofree char *uri = g_filename_to_uri(paths[i], NULL, NULL);
+        g_string_append_printf(text, list ? "%s\r\n" : "\n%s", uri);
+    }
+    give_text(task, g_string_free(text, FALSE));
+}
+
+/* What was pasted earlier and nobody can be copying any more is removed. */
+static void sweep(const char *folder)
+{
+    enum { KEPT_S = 3600 };
+    g_autoptr(GDir) all = g_dir_open(folder, 0, NULL);
+    gint64 now = g_get_real_time() / G_USEC_PER_SEC;
+    for (const char *name; all && (name = g_dir_read_name(all));) {
+        g_autofree char *one = g_build_filename(folder, name, NULL);
+        GStatBuf st;
+        g_autoptr(GDir) in = NULL;
+        if (g_lstat(one, &st) != 0 || st.st_mtime > now - KEPT_S ||
+            !(in = g_dir_open(one, 0, NULL)))
+            continue;
+        for (const char *file; (file = g_dir_read_name(in));) {
+            g_autofree char *path = g_build_filename(one, file, NULL);
+            g_unlink(path);
+        }
+        g_rmdir(one);
+    }
+}
+
+static void unpack(GTask *task, gpointer source, gpointer data, GCancellable *cancellable)
+{
+    g_autoptr(GError) error = NULL;
+    g_autofree char *all = g_build_filename(g_get_user_cache_dir(), "vireo", "pasted", NULL);
+    g_autofree char *folder = g_build_filename(all, "XXXXXX", NULL);
+    gsize len = 0;
+    const void *bytes = g_variant_get_fixed_array(data, &len, 1);
+    sweep(all);
+    if (g_mkdir_with_parents(all, 0700) != 0 || !g_mkdtemp(folder)) {
+        g_task_return_new_error(task, G_IO_ERROR, G_IO_ERROR_FAILED, "%s: %s", all,
+                                g_strerror(errno));
+        return;
+    }
+    GStrv paths = vireo_file_list_unpack(bytes, len, folder, &error);
+    if (paths) {
+        g_task_return_pointer(task, paths, (GDestroyNotify)g_strfreev);
+    } else {
+        g_rmdir(folder);
+        g_task_return_error(task, g_steal_pointer(&error));
+    }
+}
+
+static void on_unpacked(GObject *source, GAsyncResult *result, gpointer data)
+{
+    VireoGuestContent *self = VIREO_GUEST_CONTENT(source);
+    g_autoptr(GTask) task = data;
+    g_autoptr(GError) error = NULL;
+    GStrv paths = g_task_propagate_pointer(G_TASK(result), &error);
+    if (!paths) {
+        g_task_return_error(task, g_steal_pointer(&error));
+        return;
+    }
+    g_strfreev(self->files);
+    self->files = paths;
+    give_names(g_steal_pointer(&task), paths);
+}
+
+static void on_files(GObject *source, GAsyncResult *result, gpointer data)
+{
+    g_autoptr(GTask) task = data;
+    g_autoptr(GError) error = NULL;
+    g_autofree char *mime = NULL;
+    GVariant *content = NULL;
+    if (!vireo_display_clipboard_call_request_finish(VIREO_DISPLAY_CLIPBOARD(source), &mime,
+                                                     &content, result, &error)) {
+        g_dbus_error_strip_remote_error(error);
+        g_task_return_error(task, g_steal_pointer(&error));
+        return;
+    }
+    g_autoptr(GTask) work = g_task_new(g_task_get_source_object(task), NULL, on_unpacked, task);
+    g_task_set_task_data(work, content, (GDestroyNotify)g_variant_unref);
+    g_steal_pointer(&task);
+    g_task_run_in_thread(work, unpack);
+}
+
+static void write_files(VireoGuestContent *self, const char *mime, GTask *task)
+{
+    static const char *const mimes[] = {VIREO_MIME_FILES, NULL};
+    g_object_set_data_full(G_OBJECT(task), "mime", g_strdup(mime), g_free);
+    if (self->files && g_file_test(self->files[0], G_FILE_TEST_EXISTS))
+        give_names(task, self->files);
+    else
+        vireo_display_clipboard_call_request(self->worker, self->selection, mimes,
+                                             g_task_get_cancellable(task), on_files, task);
+}
+
 static void guest_write(GdkContentProvider *provider, const char *mime, GOutputStream *stream,
                         int priority, GCancellable *cancellable, GAsyncReadyCallback callback,
                         gpointer data)
@@ -84,8 +219,11 @@ static void guest_write(GdkContentProvider *provider, const char *mime, GOutputS
     GTask *task = g_task_new(self, cancellable, callback, data);
     g_task_set_priority(task, priority);
     g_task_set_task_data(task, g_object_ref(stream), g_object_unref);
-    vireo_display_clipboard_call_request(self->worker, self->selection, mimes, cancellable,
-                                         on_content, task);
+    if (is_files(mime))
+        write_files(self, mime, task);
+    else
+        vireo_display_clipboard_call_request(self->worker, self->selection, mimes, cancellable,
+                                             on_content, task);
 }
 
 static gboolean guest_write_finish(GdkContentProvider *provider, GAsyncResult *result,
@@ -99,6 +237,7 @@ static void vireo_guest_content_finalize(GObject *object)
     VireoGuestContent *self = VIREO_GUEST_CONTENT(object);
     g_clear_object(&self->worker);
     g_strfreev(self->mimes);
+    g_strfreev(self->files);
     G_OBJECT_CLASS(vireo_guest_content_parent_class)->finalize(object);
 }
 
@@ -133,7 +272,7 @@ static gboolean on_grab(VireoDisplayClipboard *skeleton, GDBusMethodInvocation *
     VireoGuestContent *content = g_object_new(VIREO_TYPE_GUEST_CONTENT, NULL);
     content->worker = g_object_ref(self->worker);
     content->selection = selection;
-    content->mimes = g_strdupv((char **)mimes);
+    content->mimes = offered_here(mimes);
     g_clear_object(&self->ours[selection]);
     self->ours[selection] = GDK_CONTENT_PROVIDER(content);
     gdk_clipboard_set_content(self->clipboards[selection], self->ours[selection]);

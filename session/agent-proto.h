@@ -12,7 +12,7 @@
  * it is the service's:
  *     AGENT_VDAGENT    the SPICE agent protocol as on its virtio port (spice/vd_agent.h)
  *     AGENT_CLIPBOARD  the same, only the clipboard, from a helper of ours in a desktop's session;
- * with AGENT_CLIPBOARD_HTML among the types. While it is there the other's clipboard is not used
+ * with the types of enum agent_content. While it is there the other's clipboard is not used
  *     AGENT_PLAYBACK, AGENT_RECORD    session/audio/audio-proto.h
  *     AGENT_USB        USB/IP, after the import (Linux Documentation/usb/usbip_protocol.rst)
  * A stream ends by being closed; all end with the control channel.
@@ -33,6 +33,7 @@ enum {
     AGENT_MINOR = 0,
     AGENT_MAX_MESSAGE = 4096, /* payload */
     AGENT_TOKEN = 16,
+    AGENT_MAX_NAME = 255,
 };
 
 enum agent_service {
@@ -45,8 +46,13 @@ enum agent_service {
     AGENT_SERVICES,
 };
 
-/* A type of content beside those of vd_agent.h. */
-enum { AGENT_CLIPBOARD_HTML = 0x56000001 };
+/* Types of content beside those of vd_agent.h. */
+enum agent_content {
+    AGENT_CLIPBOARD_HTML = 0x56000001,
+    /* from the guest alone: what a program copied as files, each struct agent_file, name, content
+     */
+    AGENT_CLIPBOARD_FILES = 0x56000002,
+};
 
 enum agent_message {
     /* guest to host */
@@ -75,6 +81,13 @@ struct agent_open {
     uint32_t reserved;
 } __attribute__((packed));
 _Static_assert(sizeof(struct agent_open) == 40, "wire");
+
+struct agent_file {
+    uint32_t name; /* its length, 1 to AGENT_MAX_NAME: UTF-8, no slash, no zero at its end */
+    uint32_t reserved;
+    uint64_t size; /* of the content */
+} __attribute__((packed));
+_Static_assert(sizeof(struct agent_file) == 16, "wire");
 
 struct agent_head {
     uint32_t type; /* enum agent_message */

@@ -12,6 +12,7 @@
 #include "app/cli/session.h"
 #include "core/base/cleanup.h"
 #include "session/audio/sound.h"
+#include "session/clipboard/file-list.h"
 
 #define SESSION_PATH "/org/vireo/Session1"
 #define CLIPBOARD_PATH "/org/qemu/Display1/Clipboard"
@@ -305,6 +306,7 @@ struct holder {
     gsize len;
     const char *mime;
     guint selection;
+    const char *folder; /* for files */
     /* for `get`: what the guest offered */
     gboolean grabbed;
     bool background;
@@ -348,6 +350,18 @@ static VireoDisplayClipboard *serve(struct client *c, struct holder *h)
     return s;
 }
 
+/* The files' paths, a line each. */
+static int put_files(const void *bytes, gsize len, const char *folder)
+{
+    g_autoptr(GError) error = NULL;
+    g_auto(GStrv) paths = vireo_file_list_unpack(bytes, len, folder, &error);
+    if (!paths)
+        return client_fail(error);
+    for (guint i = 0; paths[i]; i++)
+        puts(paths[i]);
+    return ferror(stdout) ? CLI_FAILED : CLI_OK;
+}
+
 static int get(VireoDisplayClipboard *p, struct holder *h)
 {
     const char *const mimes[] = {h->mime, NULL};
@@ -368,6 +382,8 @@ static int get(VireoDisplayClipboard *p, struct holder *h)
         return client_fail(error);
     gsize len = 0;
     const void *bytes = g_variant_get_fixed_array(data, &len, 1);
+    if (h->folder)
+        return put_files(bytes, len, h->folder);
     return fwrite(bytes, 1, len, stdout) == len && fflush(stdout) == 0 ? CLI_OK : CLI_FAILED;
 }
 
@@ -441,21 +457,31 @@ static int detach(void)
 int cli_clipboard(int argc, char **argv)
 {
     bool primary = false, wait = false;
-    const char *type = NULL;
-    const struct cli_option options[] = {
-        {"--primary", &primary, NULL}, {"--type", NULL, &type}, {"--wait", &wait, NULL}};
+    const char *type = NULL, *folder = NULL;
+    const struct cli_option options[] = {{"--primary", &primary, NULL},
+                                         {"--type", NULL, &type},
+                                         {"--files", NULL, &folder},
+                                         {"--wait", &wait, NULL}};
     int n;
     if (!cli_parse(argc, argv, options, G_N_ELEMENTS(options), &n,
-                   "Usage: vireoctl clipboard get NAME [--primary] [--type MIME]\n"
+                   "Usage: vireoctl clipboard get NAME [--primary] [--type MIME | --files FOLDER]\n"
                    "       vireoctl clipboard set NAME [--primary] [--type MIME] [--wait]\n\n"
                    "Writes what was copied in the guest to standard output; copies standard input, "
                    "so that\nit can be pasted in the guest until something else is copied (--wait: "
-                   "returns then).\nMIME: text/plain (the default), image/png and others.\n"))
+                   "returns then).\nMIME: text/plain (the default), image/png and others. --files: "
+                   "puts the files that were\ncopied there, 64 MiB in all at most, into FOLDER and "
+                   "tells their paths.\n"))
         return CLI_USAGE;
     bool setting = n == 2 && strcmp(argv[1], "set") == 0;
     if (!setting && (n != 2 || strcmp(argv[1], "get") != 0))
         return cli_usage("clipboard takes get or set, and a machine");
-    struct holder h = {.selection = primary, .mime = type ? type : "text/plain;charset=utf-8"};
+    if (folder && (setting || type))
+        return cli_usage("--files is for get, and in place of --type");
+    struct holder h = {.selection = primary,
+                       .folder = folder,
+                       .mime = folder ? VIREO_MIME_FILES
+                               : type ? type
+                                      : "text/plain;charset=utf-8"};
     if (setting && !read_all(&h))
         return cli_usage("standard input cannot be read");
     h.background = setting && !wait;

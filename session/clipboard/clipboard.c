@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/base/log.h"
+#include "session/agent-proto.h"
 
 #define CLIPBOARD_PATH "/org/qemu/Display1/Clipboard"
 #define CLIPBOARD_INTERFACE "org.qemu.Display1.Clipboard"
@@ -216,6 +217,12 @@ static void ask_guest(struct vireo_clipboard *c, guint selection, guint32 type,
         watch_answer(s);
 }
 
+/* Files are content of the guest's, and files. */
+static gboolean may_come(const struct vireo_clipboard *c, guint32 type)
+{
+    return c->policy.from_guest && (c->policy.files || type != AGENT_CLIPBOARD_FILES);
+}
+
 /* Content came: everybody who waits for that type gets it. NONE: there is nothing. */
 static void on_content(struct vireo_clipboard *c, const guint8 *data, gsize len)
 {
@@ -225,7 +232,7 @@ static void on_content(struct vireo_clipboard *c, const guint8 *data, gsize len)
     if (!vdagent_read_content(data, len, selections(active(c)), &selection, &type, &at))
         return;
     struct selection *s = &c->selections[selection];
-    const char *mime = c->policy.from_guest ? vireo_mime_of(type) : NULL;
+    const char *mime = may_come(c, type) ? vireo_mime_of(type) : NULL;
     for (GList *l = s->requests.head, *next; l; l = next) {
         struct request *r = l->data;
         next = l->next;
@@ -291,8 +298,12 @@ static void on_grab(struct vireo_clipboard *c, const guint8 *data, gsize len)
     if (serials && (gint32)(g.serial - s->serial) < 0)
         return;
     s->serial = serials ? g.serial + 1 : s->serial + 1;
-    g_auto(GStrv) mimes = vireo_mimes_of(g.types, g.n);
-    if (*mimes && c->policy.from_guest)
+    guint n = 0;
+    for (guint i = 0; i < g.n; i++)
+        if (may_come(c, g.types[i]))
+            g.types[n++] = g.types[i];
+    g_auto(GStrv) mimes = vireo_mimes_of(g.types, n);
+    if (*mimes)
         own_by_guest(c, g.selection, g_steal_pointer(&mimes));
     else if (s->owner == OWNER_GUEST)
         release(c, g.selection); /* that is no more what is pasted there */
@@ -356,7 +367,8 @@ static void on_request(struct vireo_clipboard *c, const guint8 *data, gsize len)
         return;
     struct selection *s = &c->selections[selection];
     const char *mime = vireo_mime_of(type);
-    if (!mime || s->owner != OWNER_VIEWER || s->asking >= MAX_ASKING || !c->policy.to_guest) {
+    if (!mime || type == AGENT_CLIPBOARD_FILES || s->owner != OWNER_VIEWER ||
+        s->asking >= MAX_ASKING || !c->policy.to_guest) {
         answer_nothing(c, selection, type);
         return;
     }
@@ -637,6 +649,16 @@ static gboolean handle_unregister(VireoDisplayClipboard *skeleton, GDBusMethodIn
     return TRUE;
 }
 
+/* That type is the guest's alone. */
+static GStrv without_files(const char *const *mimes)
+{
+    g_autoptr(GStrvBuilder) b = g_strv_builder_new();
+    for (guint i = 0; mimes[i]; i++)
+        if (vireo_type_of(mimes[i]) != AGENT_CLIPBOARD_FILES)
+            g_strv_builder_add(b, mimes[i]);
+    return g_strv_builder_end(b);
+}
+
 static gboolean handle_grab(VireoDisplayClipboard *skeleton, GDBusMethodInvocation *call,
                             guint selection, guint serial, const char *const *mimes,
                             struct vireo_clipboard *c)
@@ -652,7 +674,7 @@ static gboolean handle_grab(VireoDisplayClipboard *skeleton, GDBusMethodInvocati
     disown(c, selection);
     s->owner = OWNER_VIEWER;
     s->viewer = g_object_ref(v);
-    s->mimes = g_strdupv((char **)mimes);
+    s->mimes = without_files(mimes);
     vireo_display_clipboard_complete_grab(skeleton, call);
     grab_guest(c, selection);
     tell_grab(c, selection, v);

@@ -4,6 +4,7 @@
 #include <spice/vd_agent.h>
 
 #include "session/agent-proto.h"
+#include "session/clipboard/file-list.h"
 
 static const struct {
     guint32 type;
@@ -14,6 +15,7 @@ static const struct {
     {VD_AGENT_CLIPBOARD_UTF8_TEXT, "text/plain"},
     {VD_AGENT_CLIPBOARD_UTF8_TEXT, "UTF8_STRING"},
     {AGENT_CLIPBOARD_HTML, "text/html"},
+    {AGENT_CLIPBOARD_FILES, VIREO_MIME_FILES},
     {VD_AGENT_CLIPBOARD_IMAGE_PNG, "image/png"},
     {VD_AGENT_CLIPBOARD_IMAGE_BMP, "image/bmp"},
     {VD_AGENT_CLIPBOARD_IMAGE_TIFF, "image/tiff"},
@@ -38,7 +40,7 @@ guint32 vireo_type_of(const char *mime)
 
 gboolean vireo_type_is_spice(guint32 type)
 {
-    return type != AGENT_CLIPBOARD_HTML;
+    return type != AGENT_CLIPBOARD_HTML && type != AGENT_CLIPBOARD_FILES;
 }
 
 GStrv vireo_mimes_of(const guint32 *types, guint n)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Types of content on the SPICE agent's wire (spice/vd_agent.h, and one of our own agent's) and on
+/* Types of content on the SPICE agent's wire (spice/vd_agent.h, and our own agent's) and on
  * D-Bus. */
 #pragma once
 

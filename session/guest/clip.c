@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * The clipboard's stream to the host: messages of the SPICE agent protocol in chunks of the same,
- * with one type of content more (AGENT_CLIPBOARD_HTML). Both sides count grabs, so that they agree
+ * with two types of content more (enum agent_content). Both sides count grabs, so that they agree
  * who owns a selection that both took at once: the host.
  */
 #include "session/guest/clip.h"
@@ -29,12 +29,14 @@ const char *const clip_names[CLIP_TYPES][4] = {
     [CLIP_BMP] = {"image/bmp", "image/x-bmp", "image/x-MS-bmp"},
     [CLIP_TIFF] = {"image/tiff"},
     [CLIP_JPEG] = {"image/jpeg"},
+    [CLIP_FILES] = {"text/uri-list"},
 };
 
 static const uint32_t wire_types[CLIP_TYPES] = {
     [CLIP_TEXT] = VD_AGENT_CLIPBOARD_UTF8_TEXT,  [CLIP_HTML] = AGENT_CLIPBOARD_HTML,
     [CLIP_PNG] = VD_AGENT_CLIPBOARD_IMAGE_PNG,   [CLIP_BMP] = VD_AGENT_CLIPBOARD_IMAGE_BMP,
     [CLIP_TIFF] = VD_AGENT_CLIPBOARD_IMAGE_TIFF, [CLIP_JPEG] = VD_AGENT_CLIPBOARD_IMAGE_JPG,
+    [CLIP_FILES] = AGENT_CLIPBOARD_FILES,
 };
 
 static const struct clip_backend *backend;
@@ -170,11 +172,18 @@ void clip_copied(unsigned selection, uint32_t types)
     }
 }
 
-void clip_give(unsigned selection, enum clip_type type, const uint8_t *data, size_t len)
+static void give(unsigned selection, enum clip_type type, const uint8_t *data, size_t len)
 {
     const uint32_t nothing = VD_AGENT_CLIPBOARD_NONE;
     bool ok = data && len <= CLIP_MAX_BYTES && s.have - s.sent < MAX_QUEUED - len;
     tell(VD_AGENT_CLIPBOARD, selection, ok ? &wire_types[type] : &nothing, 1, data, ok ? len : 0);
+}
+
+void clip_give(unsigned selection, enum clip_type type, const uint8_t *data, size_t len)
+{
+    uint8_t *files = type == CLIP_FILES && data ? copied_pack(data, len, &len) : NULL;
+    give(selection, type, type == CLIP_FILES ? files : data, len);
+    free(files);
 }
 
 static void answer(unsigned selection, enum clip_type type, const uint8_t *data, size_t len)
@@ -226,7 +235,7 @@ static void on_grab(const uint8_t *data, size_t len)
         *serial = g.serial + 1;
     for (unsigned i = 0; i < g.n; i++) {
         enum clip_type t = type_of_wire(g.types[i]);
-        types |= t < CLIP_TYPES ? 1u << t : 0;
+        types |= t < CLIP_TYPES && t != CLIP_FILES ? 1u << t : 0; /* its files come otherwise */
     }
     theirs(g.selection, types);
 }

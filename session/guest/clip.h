@@ -18,7 +18,16 @@ enum { CLIP_SELECTIONS = 2, CLIP_MAX_BYTES = 64 << 20 };
 
 /* ---- types: bits 1 << enum clip_type ---- */
 
-enum clip_type { CLIP_TEXT, CLIP_HTML, CLIP_PNG, CLIP_BMP, CLIP_TIFF, CLIP_JPEG, CLIP_TYPES };
+enum clip_type {
+    CLIP_TEXT,
+    CLIP_HTML,
+    CLIP_PNG,
+    CLIP_BMP,
+    CLIP_TIFF,
+    CLIP_JPEG,
+    CLIP_FILES,
+    CLIP_TYPES
+};
 /* Names of a type for other programs, best first; ended by NULL. X11 has more for text. */
 extern const char *const clip_names[CLIP_TYPES][4];
 /* CLIP_TYPES: not known. */
@@ -59,6 +68,14 @@ void clip_tell(uint32_t type, const void *data, size_t len);
 
 void files_message(uint32_t type, const uint8_t *data, size_t len);
 void files_end(void); /* the host is gone: what is not whole is removed */
+
+/* ---- clip-copied.c ---- */
+
+/* Files by their text/uri-list, as AGENT_CLIPBOARD_FILES has them, for free(). NULL: they cannot be
+ * read, are no regular files, or too large. */
+uint8_t *copied_pack(const uint8_t *list, size_t len, size_t *out);
+
+/* ---- the stream ---- */
 
 /* The host's stream (taken), and its end. */
 void clip_open(int fd);

@@ -73,6 +73,7 @@ def clipboard(g):
         path = put_file(g, name.replace(" ", "-"), b"back: " + data)
         check(f"text, {name}: guest to host", from_guest(g, path, b"back: " + data))
     check("no text at all: host to guest", to_guest(g, b""))
+    check("no text at all: guest to host", from_guest(g, put_file(g, "empty", b""), b""))
     check("a picture: host to guest", to_guest(g, picture(), "image/png", "image/png"))
     png = picture()
     path = put_file(g, "picture.png", png)
@@ -129,6 +130,33 @@ def big_file(g):
     took = time.monotonic() - begin
     check("a file of 50 MiB is sent", sha(data) in g.do(f"sha256sum {path}"), path)
     print(f"     in {took:.1f} s")
+
+
+def files_out(g):
+    """A file of the guest's, copied there and put here."""
+    path = put_file(g, "out there.bin", os.urandom(50 << 20))
+    want = g.do(f"sha256sum '{path}'").split()[0]
+    g.do(f"printf 'file://%s\\r\\n' '{path.replace(' ', '%20')}' >/tmp/uris; chmod +r /tmp/uris")
+    g.user("setsid xclip -selection clipboard -i -t text/uri-list /tmp/uris")
+    folder = f"{g.o.top}/put"
+    os.makedirs(folder)
+    begin, r = time.monotonic(), None
+
+    def get():
+        nonlocal begin, r
+        begin = time.monotonic()
+        r = g.ctl("clipboard", "get", g.name, "--files", folder, ok=False)
+        return r.returncode == 0
+    until(get, 120, 1)
+    took = time.monotonic() - begin
+    got = f"{folder}/out there.bin"
+    check("a file of 50 MiB that was copied in the guest: guest to host", os.path.exists(got) and sha(open(got, "rb").read()) == want,
+          r.stderr)
+    print(f"     in {took:.1f} s")
+    g.ctl("session", "policy", g.name, "files=no")
+    r = g.ctl("clipboard", "get", g.name, "--files", folder, ok=False)
+    check("and none that is not allowed", r.returncode != 0 and len(os.listdir(folder)) == 1, r.stdout)
+    g.ctl("session", "policy", g.name, "files=yes")
 
 
 def size(g):
@@ -354,7 +382,7 @@ def main():
     o = options(p)
     if o.quick:
         o.parts = ["short", "size", "saved"]
-    run(o, [short, clipboard, many_owners, policy, big_file, size, sound, again, saved, package])
+    run(o, [short, clipboard, many_owners, policy, big_file, files_out, size, sound, again, saved, package])
 
 
 main()

@@ -6,6 +6,7 @@
 
 /* the helper's own file, with the desktop and the loop left out */
 #include "session/guest/clip.c"
+#include "session/guest/clip-copied.c"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import urllib.parse
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)) + "/../session")
 os.environ["VIREO_FAKE_AGENT"] = os.environ["VIREO_GUI_INSIDE"] + "/agent.sock"
@@ -149,6 +150,23 @@ def pasting(g):
     ui.wait(lambda: any(os.path.exists(p) and open(p, "rb").read() == b"copied there" for p in there), "the pasted file in the guest")
 
 
+def files_out(g):
+    """Files that were copied in the guest, pasted into the desktop's file manager."""
+    content = os.urandom(100000)
+    with open(g.folder + "/out there.bin", "wb") as f:
+        f.write(content)
+    g.copy(f"file://{g.folder}/out%20there.bin\r\n".encode(), "text/uri-list")
+
+    def pasted(target, begin):
+        r = xclip(HOST, "-o", "-t", target)
+        if r.returncode or not r.stdout.startswith(begin):
+            return False
+        path = urllib.parse.unquote(r.stdout[len(begin):].decode().strip()).removeprefix("file://")
+        return path.endswith("/out there.bin") and not path.startswith(g.folder) and open(path, "rb").read() == content
+    ui.wait(lambda: pasted("text/uri-list", b"file://"), "the guest's file on the host", 60)
+    ui.wait(lambda: pasted("x-special/gnome-copied-files", b"copy\n"), "the same, as file managers ask", 60)
+
+
 def sound(g):
     rec = subprocess.Popen(["parecord", "-d", "out.monitor", "--raw", "--format=s16le", "--channels=1", "--rate=48000"],
                            stdout=subprocess.PIPE, env=HOST)
@@ -205,6 +223,7 @@ try:
     dragging(g, "first")
     dragging(g, "again")  # the second drop is another thing to GDK than the first
     pasting(g)
+    files_out(g)
     ui.press("USB devices", "toggle button") if ui.find("USB devices", "toggle button") else None
     ui.click(ui.need("USB Devices"), "^Guest$")
     ui.xdo("sleep", "1")

@@ -150,6 +150,37 @@ def files(g):
     print(f"     the last in {took:.1f} s")
 
 
+def copied_files(g):
+    """Files that a program of the guest's copied, put here."""
+    data = {"a file.txt": b"copied", "fifty.bin": os.urandom(50 << 20)}
+    for name, content in data.items():
+        with open(f"{g.folder}/{name}", "wb") as f:
+            f.write(content)
+    uris = "".join(f"file://{g.folder}/{name}\r\n" for name in data).replace(" ", "%20").encode()
+    put = f"{top}/put"
+    os.makedirs(put)
+
+    def get():
+        r = ctl("clipboard", "get", NAME, "--files", put, ok=False)
+        return r.stdout.decode().splitlines() if r.returncode == 0 else None
+    g.copy(uris, "text/uri-list")
+    begin = time.monotonic()
+    paths = until(get)
+    took = time.monotonic() - begin
+    check("files that were copied in the guest, one of 50 MiB: guest to host", bool(paths) and
+          {os.path.basename(p): open(p, "rb").read() for p in paths} == data, paths)
+    print(f"     in {took:.1f} s")
+    paths = get()
+    check("and again, without touching the first", sorted(os.listdir(put)) == ["a file (1).txt", "a file.txt", "fifty (1).bin", "fifty.bin"],
+          os.listdir(put))
+    ctl("session", "policy", NAME, "files=no")
+    check("not where files are not allowed", get() is None and len(os.listdir(put)) == 4)
+    ctl("session", "policy", NAME, "files=yes")
+    g.copy(f"file://{g.folder}/missing\n".encode(), "text/uri-list")
+    check("what is not there is not given", until(lambda: b"did not give" in ctl("clipboard", "get", NAME, "--files", put, ok=False).stderr))
+    shutil.rmtree(put)
+
+
 def again(g):
     g.stop("agent")
     check("the session ends with the agent", until(lambda: services().get("clipboard") == "missing"), services())
@@ -222,4 +253,4 @@ def main(parts):
 
 
 if __name__ == "__main__":
-    main([text, pictures, html, spice_alone, many_owners, policy, files, again])
+    main([text, pictures, html, spice_alone, many_owners, policy, files, copied_files, again])
