@@ -87,6 +87,18 @@ static void answer(struct i8042 *k, uint8_t byte)
 
 /* ---- commands ---- */
 
+static uint8_t output_port(const struct i8042 *k)
+{
+    bool a20 = !k->p.a20 || k->p.a20(k->p.ctx);
+    return (uint8_t)((k->output_port & ~OUTPUT_A20) | OUTPUT_RESET | (a20 ? OUTPUT_A20 : 0));
+}
+
+static void set_a20(const struct i8042 *k, bool on)
+{
+    if (k->p.set_a20)
+        k->p.set_a20(k->p.ctx, on);
+}
+
 static bool data_for_controller(struct i8042 *k, uint8_t byte)
 {
     uint8_t command = k->command;
@@ -97,6 +109,7 @@ static bool data_for_controller(struct i8042 *k, uint8_t byte)
         k->ram[command - 0x60] = byte;
     } else if (command == 0xd1) {
         k->output_port = byte;
+        set_a20(k, byte & OUTPUT_A20);
         return !(byte & OUTPUT_RESET);
     } else if (command == 0xd2) {
         answer(k, byte);
@@ -131,9 +144,9 @@ static bool controller_command(struct i8042 *k, uint8_t byte)
     case 0xad: k->mode |= MODE_KEYBOARD_OFF; break;
     case 0xae: k->mode &= (uint8_t)~MODE_KEYBOARD_OFF; break;
     case 0xc0: answer(k, 0x80); break;
-    case 0xd0: answer(k, (uint8_t)(k->output_port | OUTPUT_RESET)); break;
-    case 0xdd: k->output_port &= (uint8_t)~OUTPUT_A20; break;
-    case 0xdf: k->output_port |= OUTPUT_A20; break;
+    case 0xd0: answer(k, output_port(k)); break;
+    case 0xdd: set_a20(k, false); break;
+    case 0xdf: set_a20(k, true); break;
     default: return byte >= 0xf0 && !(byte & 1); /* pulse of the reset line */
     }
     return false;

@@ -18,6 +18,9 @@ struct i8042_params {
     struct console *console;
     struct chip_line keyboard, mouse;
     void (*reset)(void *ctx); /* any thread; it only asks */
+    /* The A20 gate, which is the board's. Any thread; NULL: always on. */
+    bool (*a20)(void *ctx);
+    void (*set_a20)(void *ctx, bool on);
     void *ctx;
 };
 struct i8042 *i8042_new(const struct i8042_params *p, err *e);

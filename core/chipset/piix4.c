@@ -7,6 +7,7 @@
 #include "core/base/bytes.h"
 #include "core/base/log.h"
 #include "core/chipset/layout.h"
+#include "core/chipset/pam.h"
 
 enum {
     INTEL = 0x8086,
@@ -28,13 +29,14 @@ struct piix4 {
     struct device bus_device;
     struct hv_io_range *ranges[RANGES];
     struct pci_function host, isa, pm;
+    struct pam *pam;
 
     /* the bus's lock */
     uint8_t pirqs; /* bit n: PIRQ n is asserted */
     uint16_t irqs; /* the ISA lines that are asserted for it */
 
     pthread_mutex_t lock; /* all below */
-    uint8_t port92;
+    uint8_t port92;       /* A20 alone */
     char line[LOG_LINE];
     unsigned len;
 };
@@ -69,11 +71,45 @@ static void isa_written(void *ctx, unsigned reg, unsigned len)
         route(ctx);
 }
 
+static void host_written(void *ctx, unsigned reg, unsigned len)
+{
+    struct piix4 *p = ctx;
+    if (p->pam && reg < PAM_END && reg + len > PAM)
+        pam_set(p->pam, p->host.config + PAM);
+}
+
 static void on_reset_control(void *ctx, uint8_t value)
 {
     struct piix4 *p = ctx;
     if (value & RESET_CPU)
         p->p.reset(p->p.ctx);
+}
+
+/* ---- A20 ---- */
+
+/* Lock held. */
+static void put_a20(struct piix4 *p, uint8_t port92)
+{
+    if (p->port92 == port92)
+        return;
+    p->port92 = port92;
+    if (p->p.set_a20)
+        p->p.set_a20(p->p.ctx, port92 != 0);
+}
+
+bool piix4_a20(struct piix4 *p)
+{
+    pthread_mutex_lock(&p->lock);
+    bool on = p->port92 != 0;
+    pthread_mutex_unlock(&p->lock);
+    return on;
+}
+
+void piix4_set_a20(struct piix4 *p, bool on)
+{
+    pthread_mutex_lock(&p->lock);
+    put_a20(p, on ? PORT92_A20 : 0);
+    pthread_mutex_unlock(&p->lock);
 }
 
 /* ---- ports ---- */
@@ -91,7 +127,7 @@ static void write_port92(void *ctx, uint64_t offset, unsigned size, uint64_t val
 {
     struct piix4 *p = ctx;
     pthread_mutex_lock(&p->lock);
-    p->port92 = value & PORT92_A20; /* kept; address line 20 is always on */
+    put_a20(p, value & PORT92_A20);
     pthread_mutex_unlock(&p->lock);
     if (value & PORT92_RESET)
         p->p.reset(p->p.ctx);
@@ -134,8 +170,11 @@ static void make_host(struct piix4 *p)
                                         .subsystem = SUBSYSTEM,
                                         .class_code = 0x060000,
                                         .revision = 2});
-    for (unsigned r = PAM; r < PAM_END; r++) /* 0: shadow RAM is off, SeaBIOS copies itself */
-        p->host.writable[r] = 0xff;
+    for (unsigned r = PAM; r < PAM_END; r++) /* 0: all is ROM, SeaBIOS copies itself */
+        p->host.writable[r] = 0x33;
+    p->host.writable[PAM] = 0x30;
+    p->host.written = host_written;
+    p->host.ctx = p;
     p->host.config[SMRAM] = 0x02;
     p->host.writable[SMRAM] = 0x78;
 }
@@ -197,7 +236,8 @@ static void reset(void *self)
     pci_function_reset(&p->pm);
     p->pirqs = 0;
     route(p);
-    p->port92 = PORT92_A20;
+    put_a20(p, PORT92_A20);
+    host_written(p, PAM, PAM_END - PAM);
     p->len = 0;
 }
 
@@ -225,8 +265,14 @@ static void save(void *self, struct state_writer *w)
 static bool restore(void *self, const struct state_reader *r, err *e)
 {
     struct piix4 *p = self;
-    return state_restore(r, &table, 0, p, e) &&
-           p->bus_device.ops->restore(p->bus_device.self, r, e);
+    uint8_t was = p->port92;
+    if (!state_restore(r, &table, 0, p, e))
+        return false;
+    uint8_t now = p->port92 & PORT92_A20;
+    p->port92 = was;
+    put_a20(p, now);
+    host_written(p, PAM, PAM_END - PAM);
+    return p->bus_device.ops->restore(p->bus_device.self, r, e);
 }
 
 static void destroy(void *self)
@@ -237,6 +283,7 @@ static void destroy(void *self)
             hv_io_release(p->p.env->io, p->ranges[i]);
     if (p->bus)
         p->bus_device.ops->destroy(p->bus_device.self);
+    pam_free(p->pam);
     pthread_mutex_destroy(&p->lock);
     free(p);
 }
@@ -257,6 +304,8 @@ static bool build(struct piix4 *p, err *e)
     if (!p->bus)
         return false;
     p->bus_device = pci_device(p->bus);
+    if (p->p.memory && !(p->pam = pam_new(p->p.env->io, p->p.memory, e)))
+        return false;
     make_host(p);
     make_isa(p);
     make_pm(p);

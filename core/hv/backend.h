@@ -155,6 +155,10 @@ struct hv_backend_ops {
      * kernel's. */
     bool (*apic_read)(void *b, unsigned vp, unsigned offset, uint64_t *value);
     bool (*apic_write)(void *b, unsigned vp, unsigned offset, uint64_t value);
+    /* Address line 20 of all VPs' accesses: off, bit 20 of each address is 0. KVM has that for
+     * what real mode reaches alone: there the region at 1 MiB shows the one at 0. One caller at a
+     * time, also out of an upcall. False: it cannot. */
+    bool (*set_a20)(void *b, bool on);
     /* Rate of the TSC that guests see, in Hz. */
     uint64_t (*tsc_hz)(void *b);
 

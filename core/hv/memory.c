@@ -25,6 +25,8 @@ struct hv_region {
     uint8_t *host;
     enum hv_region_kind kind;
     unsigned slot;
+    uint8_t *view; /* what is seen: host, or what hv_memory_show gave */
+    bool writable;
     _Atomic unsigned holds; /* spans out, plus one while mapped */
 };
 
@@ -297,7 +299,14 @@ static struct hv_region *add(struct hv_memory *m, enum hv_region_kind kind, uint
         err_set(e, ERR_NO_MEMORY, "no memory for the guest memory map");
         return NULL;
     }
-    *r = (struct hv_region){m, gpa, size, host, kind, 0, 1};
+    *r = (struct hv_region){.memory = m,
+                            .gpa = gpa,
+                            .size = size,
+                            .host = host,
+                            .kind = kind,
+                            .view = host,
+                            .writable = kind != HV_REGION_ROM,
+                            .holds = 1};
     pthread_mutex_lock(&m->change);
     bool ok = check_free(m, r, e);
     if (ok) {
@@ -321,6 +330,28 @@ struct hv_region *hv_memory_add_ram(struct hv_memory *m, uint64_t gpa, uint64_t 
     if (!valid_range(gpa, size, e))
         return NULL;
     return add(m, HV_REGION_RAM, gpa, size, map_anonymous(gpa, size, e), e);
+}
+
+bool hv_memory_add_ram_parts(struct hv_memory *m, uint64_t gpa, uint64_t size,
+                             const uint64_t *parts, size_t n, err *e)
+{
+    uint64_t end = 0;
+    for (size_t i = 0; i < n; i++)
+        if (!parts[i] || parts[i] % HV_PAGE_SIZE || !checked_add(end, parts[i], &end))
+            return err_set(e, ERR_INVALID, "parts of no memory region");
+    if (!valid_range(gpa, size, e) || end >= size)
+        return err_set(e, ERR_INVALID, "parts of no memory region");
+    uint8_t *host = map_anonymous(gpa, size, e);
+    /* From the end: the last, the largest, is then found first by who goes through them. */
+    for (size_t i = n + 1; host && i-- > 0;) {
+        uint64_t len = i == n ? size - end : parts[i];
+        uint64_t at = i == n ? end : (end -= parts[i]);
+        if (!add(m, HV_REGION_RAM, gpa + at, len, host + at, e)) {
+            munmap(host, at);
+            return false;
+        }
+    }
+    return host != NULL;
 }
 
 struct hv_region *hv_memory_add_ram_file(struct hv_memory *m, uint64_t gpa, uint64_t size, int fd,
@@ -402,6 +433,14 @@ void *hv_region_host(const struct hv_region *r)
 {
     return r->host;
 }
+void *hv_region_view(const struct hv_region *r)
+{
+    return r->view;
+}
+bool hv_region_writable(const struct hv_region *r)
+{
+    return r->writable;
+}
 unsigned hv_region_slot(const struct hv_region *r)
 {
     return r->slot;
@@ -416,18 +455,41 @@ static struct hv_region *find(struct hv_memory *m, uint64_t gpa)
     return at < m->count && m->regions[at]->gpa <= gpa ? m->regions[at] : NULL;
 }
 
-enum direction { FROM_GUEST, TO_GUEST };
+bool hv_memory_show(struct hv_memory *m, uint64_t gpa, const void *view, bool writable, err *e)
+{
+    pthread_mutex_lock(&m->change);
+    pthread_rwlock_wrlock(&m->lock);
+    struct hv_region *r = find(m, gpa);
+    bool ok = r && r->gpa == gpa && r->kind == HV_REGION_RAM && !(view && writable);
+    uint8_t *seen = NULL;
+    bool same = false;
+    if (ok) {
+        seen = view ? (uint8_t *)(uintptr_t)view : r->host;
+        same = r->view == seen && r->writable == writable;
+        r->view = seen;
+        r->writable = writable;
+    }
+    pthread_rwlock_unlock(&m->lock);
+    if (!ok)
+        err_set(e, ERR_INVALID, "nothing else can be shown at 0x%llx", (unsigned long long)gpa);
+    for (unsigned i = 0; ok && !same && i < m->nlisteners; i++)
+        ok = m->listeners[i].change(m->listeners[i].ctx, r, e);
+    pthread_mutex_unlock(&m->change);
+    return ok;
+}
+
+enum direction { FROM_GUEST, TO_GUEST, TO_RAM };
 
 /* Copies piecewise over adjacent regions. Lock held: regions cannot go away. */
 static bool copy(struct hv_memory *m, uint64_t gpa, void *buf, size_t len, enum direction d)
 {
     for (size_t done = 0; done < len;) {
         struct hv_region *r = find(m, gpa);
-        if (!r || (d == TO_GUEST && r->kind == HV_REGION_ROM))
+        if (!r || (d == TO_GUEST && !r->writable) || (d == TO_RAM && r->kind != HV_REGION_RAM))
             return false;
         size_t n = (size_t)MIN((uint64_t)(len - done), r->gpa + r->size - gpa);
-        uint8_t *host = r->host + (gpa - r->gpa);
-        if (d == TO_GUEST)
+        uint8_t *host = (d == TO_RAM ? r->host : r->view) + (gpa - r->gpa);
+        if (d != FROM_GUEST)
             memcpy(host, (uint8_t *)buf + done, n);
         else
             memcpy((uint8_t *)buf + done, host, n);
@@ -450,7 +512,7 @@ static bool writable(struct hv_memory *m, uint64_t gpa, uint64_t len)
 {
     while (len) {
         struct hv_region *r = find(m, gpa);
-        if (!r || r->kind == HV_REGION_ROM)
+        if (!r || !r->writable)
             return false;
         uint64_t n = MIN(len, r->gpa + r->size - gpa);
         len -= n;
@@ -477,15 +539,25 @@ bool hv_memory_write(struct hv_memory *m, uint64_t gpa, const void *buf, size_t 
     return ok;
 }
 
+bool hv_memory_load(struct hv_memory *m, uint64_t gpa, const void *buf, size_t len)
+{
+    pthread_rwlock_rdlock(&m->lock);
+    bool ok = copy(m, gpa, (void *)(uintptr_t)buf, len, TO_RAM);
+    pthread_rwlock_unlock(&m->lock);
+    if (ok && len)
+        tell_written(m, gpa, len);
+    return ok;
+}
+
 bool hv_memory_acquire(struct hv_memory *m, uint64_t gpa, size_t len, bool write,
                        struct hv_span *out)
 {
     *out = (struct hv_span){0};
     pthread_rwlock_rdlock(&m->lock);
     struct hv_region *r = find(m, gpa);
-    if (r && range_within(gpa - r->gpa, len, r->size) && !(write && r->kind == HV_REGION_ROM)) {
+    if (r && range_within(gpa - r->gpa, len, r->size) && (!write || r->writable)) {
         atomic_fetch_add(&r->holds, 1);
-        *out = (struct hv_span){r->host + (gpa - r->gpa), r, write ? gpa : 0, write ? len : 0};
+        *out = (struct hv_span){r->view + (gpa - r->gpa), r, write ? gpa : 0, write ? len : 0};
     }
     pthread_rwlock_unlock(&m->lock);
     return out->region != NULL;
@@ -511,27 +583,44 @@ static void drop_pages(uint8_t *host, size_t len)
     madvise(host, len, MADV_HUGEPAGE);
 }
 
+/* Lock held. */
+static bool all_ram(struct hv_memory *m, uint64_t gpa, uint64_t len)
+{
+    bool ok = gpa % HV_PAGE_SIZE == 0 && len % HV_PAGE_SIZE == 0 && len;
+    while (ok && len) {
+        struct hv_region *r = find(m, gpa);
+        ok = r && r->kind == HV_REGION_RAM;
+        uint64_t n = ok ? MIN(len, r->gpa + r->size - gpa) : 0;
+        gpa += n;
+        len -= n;
+    }
+    return ok;
+}
+
 bool hv_memory_map_file(struct hv_memory *m, uint64_t gpa, uint64_t len, int fd, uint64_t offset,
                         err *e)
 {
-    struct hv_span s;
     struct stat st;
     if (fstat(fd, &st) != 0)
         return err_errno(e, errno, "reading the memory file");
     if (!range_within(offset, len, (uint64_t)st.st_size)) /* touching it would kill us */
         return err_set(e, ERR_CORRUPT, "the memory file is too short: it has %lld bytes",
                        (long long)st.st_size);
-    if (gpa % HV_PAGE_SIZE || len % HV_PAGE_SIZE || !len ||
-        !hv_memory_acquire(m, gpa, len, true, &s))
-        return err_set(e, ERR_CORRUPT,
-                       "the memory file has 0x%llx bytes at 0x%llx, which is no RAM",
-                       (unsigned long long)len, (unsigned long long)gpa);
-    bool ok = s.region->kind == HV_REGION_RAM &&
-              mmap(s.ptr, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, fd,
-                   (off_t)offset) != MAP_FAILED;
+    pthread_rwlock_rdlock(&m->lock);
+    bool ok = all_ram(m, gpa, len);
     if (!ok)
-        err_errno(e, errno, "mapping saved memory");
-    hv_memory_release(&s);
+        err_set(e, ERR_CORRUPT, "the memory file has 0x%llx bytes at 0x%llx, which is no RAM",
+                (unsigned long long)len, (unsigned long long)gpa);
+    for (uint64_t done = 0, n; ok && done < len; done += n) {
+        const struct hv_region *r = find(m, gpa + done);
+        n = MIN(len - done, r->gpa + r->size - gpa - done);
+        ok = mmap(r->host + (gpa + done - r->gpa), n, PROT_READ | PROT_WRITE,
+                  MAP_PRIVATE | MAP_FIXED, fd, (off_t)(offset + done)) != MAP_FAILED ||
+             err_errno(e, errno, "mapping saved memory");
+    }
+    pthread_rwlock_unlock(&m->lock);
+    if (ok)
+        tell_written(m, gpa, len);
     return ok;
 }
 
@@ -540,7 +629,11 @@ bool hv_memory_discard(struct hv_memory *m, uint64_t gpa, uint64_t len)
     const uint64_t start = gpa, total = len;
     bool ok = gpa % HV_PAGE_SIZE == 0 && len % HV_PAGE_SIZE == 0;
     pthread_rwlock_rdlock(&m->lock);
-    ok = ok && writable(m, gpa, len);
+    for (uint64_t at = 0, n; ok && at < len; at += n) { /* whether or not it is writable now */
+        struct hv_region *r = find(m, gpa + at);
+        ok = r && r->kind != HV_REGION_ROM;
+        n = ok ? MIN(len - at, r->gpa + r->size - gpa - at) : 0;
+    }
     while (ok && len) {
         struct hv_region *r = find(m, gpa);
         uint64_t n = MIN(len, r->gpa + r->size - gpa);

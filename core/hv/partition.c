@@ -434,6 +434,11 @@ void hv_partition_extint(struct hv_partition *p, bool asserted)
 {
     p->ops->extint(p->backend, asserted);
 }
+bool hv_partition_set_a20(struct hv_partition *p, bool on)
+{
+    return p->ops->set_a20 && p->ops->set_a20(p->backend, on);
+}
+
 void hv_partition_nmi(struct hv_partition *p, unsigned vp)
 {
     if (vp < p->params.vp_count)

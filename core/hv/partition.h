@@ -126,6 +126,10 @@ bool hv_partition_restore(struct hv_partition *p, const struct state_reader *r, 
 /* Reference time, 100 ns since the partition was made (MSR 0x40000020). */
 uint64_t hv_partition_reference_time(struct hv_partition *p);
 
+/* Address line 20 (a PC's A20 gate), on after hv_partition_new and whatever else happens. One
+ * caller at a time, VP threads too. False: this backend cannot turn it off. */
+bool hv_partition_set_a20(struct hv_partition *p, bool on);
+
 /* Interrupts. */
 void hv_partition_msi(struct hv_partition *p, const struct hv_msi *m);
 void hv_partition_ioapic_route(struct hv_partition *p, unsigned pin, const struct hv_msi *m,

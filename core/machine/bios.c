@@ -11,18 +11,9 @@
 #include "core/chipset/acpi-format.h"
 #include "core/machine/machine-int.h"
 
-enum { BIOS_MOST = 16 << 20, SHADOW = 0x20000, E820_ENTRY = 20 };
+enum { BIOS_MOST = 16 << 20, E820_ENTRY = 20 };
 enum { LOADER_ENTRY = 128, LOADER_ALLOCATE = 1, ZONE_FSEG = 2, NAME = 56 };
 enum { SMBIOS_ANCHOR = 24 };
-
-bool machine_shadow_bios(struct machine *m, err *e)
-{
-    size_t len = MIN(m->p.bios_len, (size_t)SHADOW);
-    if (hv_memory_write(hv_partition_memory(m->partition), LAYOUT_HIGH_RAM_BASE - len,
-                        m->bios + m->p.bios_len - len, len))
-        return true;
-    return err_set(e, ERR_INVALID, "The machine has no memory for its BIOS");
-}
 
 static bool add_memory_map(struct machine *m, err *e)
 {

@@ -247,12 +247,11 @@ bool machine_put_tables(struct machine *m, err *e)
 {
     struct hv_memory *mem = hv_partition_memory(m->partition);
     bool pc = m->p.kind == MACHINE_GEN1;
-    uint64_t at = pc ? machine_tables(m) + LAYOUT_TABLES_SIZE - HV_PAGE_SIZE : LAYOUT_GENERATION;
     struct guid generation;
     guid_random(&generation);
-    if (!hv_memory_write(mem, at, generation.b, sizeof generation.b))
+    if (!hv_memory_write(mem, machine_generation(m), generation.b, sizeof generation.b))
         return err_set(e, ERR_INVALID, "The machine has too little memory");
     if (!put_acpi(m, mem, e))
         return false;
-    return pc ? machine_shadow_bios(m, e) : put_smbios(m, mem, e);
+    return pc || put_smbios(m, mem, e);
 }

@@ -87,10 +87,14 @@ static inline uint64_t machine_tables(const struct machine *m)
     return m->map.low_end - LAYOUT_TABLES_SIZE;
 }
 
+/* The page that holds the generation counter. */
+static inline uint64_t machine_generation(const struct machine *m)
+{
+    return m->p.kind == MACHINE_GEN1 ? m->map.low_end - HV_PAGE_SIZE : LAYOUT_GENERATION;
+}
+
 /* bios.c: GEN1. The BIOS as ROM and the files that it reads by fw_cfg. */
 bool machine_add_bios(struct machine *m, err *e);
-/* Copies the BIOS's end below 1 MiB, as at power-on. */
-bool machine_shadow_bios(struct machine *m, err *e);
 
 /* testdev.c */
 bool machine_add_test_devices(struct machine *m, err *e);

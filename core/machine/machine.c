@@ -361,9 +361,9 @@ static void do_generation(void *ctx)
     struct call *c = ctx;
     struct guid g;
     guid_random(&g);
-    c->ok =
-        hv_memory_write(hv_partition_memory(c->m->partition), LAYOUT_GENERATION, g.b, sizeof g.b) ||
-        err_set(c->e, ERR_INVALID, "The machine has too little memory");
+    c->ok = hv_memory_write(hv_partition_memory(c->m->partition), machine_generation(c->m), g.b,
+                            sizeof g.b) ||
+            err_set(c->e, ERR_INVALID, "The machine has too little memory");
     if (c->ok)
         pm_raise_gpe(c->m->pm, PM_GPE_GENERATION);
 }

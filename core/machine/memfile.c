@@ -304,7 +304,7 @@ static bool copy_pages(struct mapping *g, uint64_t gpa, uint64_t first, uint64_t
         if (pread(from->fd, g->buf, MEMFILE_PAGE, (off_t)((first + i) * MEMFILE_PAGE)) !=
             MEMFILE_PAGE)
             return err_errno(e, errno ? errno : EIO, "Reading saved memory");
-        if (!hv_memory_write(g->mem, gpa + i * MEMFILE_PAGE, g->buf, MEMFILE_PAGE))
+        if (!hv_memory_load(g->mem, gpa + i * MEMFILE_PAGE, g->buf, MEMFILE_PAGE))
             return err_set(e, ERR_CORRUPT, "The saved memory does not fit the machine");
     }
     return true;

@@ -5,6 +5,7 @@
 
 #include "core/base/bytes.h"
 #include "core/chipset/layout.h"
+#include "core/chipset/pam.h"
 
 static void add(struct memmap *m, uint64_t base, uint64_t end, enum memmap_kind kind)
 {
@@ -49,12 +50,23 @@ bool memmap_init_pc(struct memmap *m, uint64_t ram_bytes, err *e)
     return true;
 }
 
+/* The host bridge shows something else in each segment below 1 MiB (core/chipset/pam), and KVM the
+ * first memory at 1 MiB while address line 20 is off. */
+static bool add_pc(const struct memmap *m, struct hv_memory *mem, err *e)
+{
+    uint64_t parts[PAM_SEGMENTS + 1];
+    for (unsigned i = 0; i < PAM_SEGMENTS; i++)
+        parts[i] = pam_segment_size(i);
+    parts[PAM_SEGMENTS] = LAYOUT_LOW_RAM_END;
+    return hv_memory_add_ram_parts(mem, PAM_BASE, m->low_end - PAM_BASE, parts, ARRAY_LEN(parts),
+                                   e) &&
+           hv_memory_add_ram(mem, 0, LAYOUT_LOW_RAM_END, e);
+}
+
 bool memmap_add_ram(const struct memmap *m, struct hv_memory *mem, err *e)
 {
-    uint64_t first = m->pc ? LAYOUT_VGA_MEMORY_END : 0;
-    if (m->pc && !hv_memory_add_ram(mem, 0, LAYOUT_LOW_RAM_END, e))
-        return false;
-    if (!hv_memory_add_ram(mem, first, m->low_end - first, e))
+    bool ok = m->pc ? add_pc(m, mem, e) : hv_memory_add_ram(mem, 0, m->low_end, e) != NULL;
+    if (!ok)
         return false;
     uint64_t above = m->high_end - LAYOUT_RAM_ABOVE_4G;
     return !above || hv_memory_add_ram(mem, LAYOUT_RAM_ABOVE_4G, above, e);

@@ -45,13 +45,22 @@ static bool note_region(void *ctx, struct hv_region *r)
     struct memfile *h = &w->head;
     if (hv_region_kind(r) != HV_REGION_RAM)
         return true;
+    uint64_t size = hv_region_size(r), gpa = hv_region_gpa(r);
+    struct memfile_region *last = h->nregions ? &h->region[h->nregions - 1] : NULL;
+    struct source *before = h->nregions ? &w->source[h->nregions - 1] : NULL;
+    h->pages += size / MEMFILE_PAGE;
+    /* Parts of one mapping are one: what they are parted for is not the file's business. */
+    if (last && last->gpa + last->size == gpa &&
+        before->host + last->size == (const uint8_t *)hv_region_host(r)) {
+        last->size += size;
+        before->pages += size / MEMFILE_PAGE;
+        return true;
+    }
     w->too_many = h->nregions == MEMFILE_REGIONS;
     if (w->too_many)
         return false;
-    uint64_t size = hv_region_size(r);
     w->source[h->nregions] = (struct source){hv_region_host(r), size / MEMFILE_PAGE};
-    h->region[h->nregions++] = (struct memfile_region){hv_region_gpa(r), size};
-    h->pages += size / MEMFILE_PAGE;
+    h->region[h->nregions++] = (struct memfile_region){gpa, size};
     return true;
 }
 

@@ -59,6 +59,7 @@ struct vm {
     struct vga *vga; /* generation 1 with a BIOS, else NULL, as the next */
     struct ide *ide;
     struct floppy *floppy; /* NULL: no drive */
+    struct piix4 *board;
     struct pci *pci;
     unsigned nlegacy; /* emulated adapters */
 

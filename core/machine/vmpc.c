@@ -10,6 +10,7 @@
 
 #include "core/base/bytes.h"
 #include "core/base/cleanup.h"
+#include "core/base/log.h"
 #include "core/chipset/floppy.h"
 #include "core/chipset/fwcfg.h"
 #include "core/chipset/i8042.h"
@@ -182,14 +183,36 @@ static void on_reset(void *ctx)
     machine_ask_reset(((struct vm *)ctx)->machine);
 }
 
+static void on_a20(void *ctx, bool on)
+{
+    struct vm *v = ctx;
+    if (!hv_partition_set_a20(machine_partition(v->machine), on) && !on)
+        LOG_GUEST("machine", "address line 20 stays on");
+}
+
+static bool a20(void *ctx)
+{
+    return piix4_a20(((struct vm *)ctx)->board);
+}
+
+static void set_a20(void *ctx, bool on)
+{
+    piix4_set_a20(((struct vm *)ctx)->board, on);
+}
+
 static struct pci *make_bus(struct vm *v, err *e)
 {
-    struct piix4_params p = {.env = machine_env(v->machine), .reset = on_reset, .ctx = v};
+    struct piix4_params p = {.env = machine_env(v->machine),
+                             .memory = hv_partition_memory(machine_partition(v->machine)),
+                             .reset = on_reset,
+                             .set_a20 = on_a20,
+                             .ctx = v};
     for (unsigned i = 0; i < ARRAY_LEN(p.irq); i++)
         p.irq[i] = machine_line(v->machine, i);
     struct piix4 *board = piix4_new(&p, e);
     if (!board || !machine_add_device(v->machine, piix4_device(board), e))
         return NULL;
+    v->board = board;
     return piix4_bus(board);
 }
 
@@ -212,6 +235,8 @@ static bool make_keyboard(struct vm *v, err *e)
                                          .keyboard = machine_line(v->machine, LAYOUT_IRQ_KEYBOARD),
                                          .mouse = machine_line(v->machine, LAYOUT_IRQ_MOUSE),
                                          .reset = on_reset,
+                                         .a20 = a20,
+                                         .set_a20 = set_a20,
                                          .ctx = v},
                   e);
     return k && machine_add_device(v->machine, i8042_device(k), e);

@@ -176,10 +176,13 @@ static uint8_t *read_state(const char *folder, const struct guid *id, size_t *le
 
 static bool is_there(void *ctx, struct hv_region *r)
 {
-    struct memfile_region *want = ctx;
-    if (hv_region_kind(r) == HV_REGION_RAM && hv_region_gpa(r) == want->gpa &&
-        hv_region_size(r) == want->size)
-        want->size = 0;
+    struct memfile_region *want = ctx; /* goes on at what is not there */
+    uint64_t at = want->gpa - hv_region_gpa(r);
+    if (hv_region_kind(r) == HV_REGION_RAM && at == 0 && hv_region_size(r) <= want->size) {
+        uint64_t n = hv_region_size(r);
+        want->gpa += n;
+        want->size -= n;
+    }
     return true;
 }
 
@@ -196,7 +199,8 @@ static bool add_regions(struct vm *v, const struct memfile *m, err *e)
         hv_memory_each(mem, is_there, &want);
         if (!want.size)
             continue;
-        if (want.gpa < v->hot_add_base || total > MIB((uint64_t)VM_MAX_MEMORY_MIB))
+        if (want.gpa != list[i].gpa || want.gpa < v->hot_add_base ||
+            total > MIB((uint64_t)VM_MAX_MEMORY_MIB))
             return err_set(e, ERR_CORRUPT, "The saved memory does not fit the machine");
         if (!hv_memory_add_ram(mem, want.gpa, want.size, e))
             return false;

@@ -129,8 +129,8 @@ again:
     je by_port_92
     cmp byte ptr resets, 3
     jb by_control
-    lidt nothing                        /* a triple fault */
-    int3
+    lidt nothing                        /* a triple fault; INT3 does not get so far in QEMU's SVM */
+    ud2
 by_keyboard:
     mov al, 0xfe
     out 0x64, al

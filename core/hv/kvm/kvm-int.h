@@ -17,6 +17,7 @@ enum {
         KVM_PINS, /* GSIs that KVM scans as an IOAPIC's: what pins are set to, what is in service */
     KVM_SINT_GSI = 64, /* SINT n of VP v is GSI KVM_SINT_GSI + 16v + n */
     KVM_SLOTS = 256,
+    KVM_A20 = 1 << 20,
     KVM_KICK_SIGNAL = SIGUSR1,
 };
 
@@ -46,6 +47,7 @@ struct kvm {
     _Atomic bool extint; /* the PIC's INTR line */
     pthread_mutex_t slot_lock;
     bool logged[KVM_SLOTS]; /* dirty logging is on */
+    void *low_ram;          /* address line 20 is off: what is seen at 1 MiB, too */
 };
 
 /* kvm.c */
@@ -90,6 +92,8 @@ bool kvm_set_msr(void *b, unsigned vp, uint32_t msr, uint64_t value);
 /* memory.c */
 bool kvm_map(void *ctx, const struct hv_region *r, err *e);
 void kvm_unmap(void *ctx, const struct hv_region *r);
+bool kvm_change(void *ctx, const struct hv_region *r, err *e);
+bool kvm_set_a20(void *b, bool on);
 bool kvm_dirty_log(void *b, const struct hv_region *r, uint64_t *bitmap, err *e);
 
 #endif

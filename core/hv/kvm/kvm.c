@@ -231,7 +231,8 @@ static bool make_all(struct kvm *k, err *e)
     k->tsc_hz = (uint64_t)khz * 1000;
     if (!kvm_set_routes(k, e))
         return false;
-    const struct hv_memory_listener l = {.map = kvm_map, .unmap = kvm_unmap, .ctx = k};
+    const struct hv_memory_listener l = {
+        .map = kvm_map, .change = kvm_change, .unmap = kvm_unmap, .ctx = k};
     return hv_memory_add_listener(k->p.memory, &l, e);
 }
 
@@ -315,6 +316,7 @@ const struct hv_backend_ops hv_backend_kvm = {
     .extint = kvm_extint,
     .ioapic_route = kvm_ioapic_route,
     .tsc_hz = tsc_hz,
+    .set_a20 = kvm_set_a20,
     .synic = &synic_ops,
     .dirty_log = kvm_dirty_log,
 };

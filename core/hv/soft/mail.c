@@ -238,7 +238,7 @@ bool soft_map_add(struct soft *s, const struct hv_region *r, err *e)
     const struct soft_map *old = atomic_load(&s->map);
     unsigned n = old ? old->n : 0;
     if (old)
-        memcpy(map->r, old->r, n * sizeof *old->r);
+        memcpy((void *)map->r, (const void *)old->r, n * sizeof *old->r);
     if (n == SOFT_MAX_REGIONS) {
         pthread_mutex_unlock(&s->map_lock);
         free(map);
@@ -249,8 +249,8 @@ bool soft_map_add(struct soft *s, const struct hv_region *r, err *e)
     map->r[n] = (struct soft_region){
         .gpa = hv_region_gpa(r),
         .size = hv_region_size(r),
-        .host = hv_region_host(r),
-        .kind = hv_region_kind(r),
+        .host = hv_region_view(r),
+        .writable = hv_region_writable(r),
         .region = r,
         .code = code,
         .dirty = dirty,
@@ -260,6 +260,18 @@ bool soft_map_add(struct soft *s, const struct hv_region *r, err *e)
     pthread_mutex_unlock(&s->map_lock);
     soft_flush_others(s, ~0ull);
     return true;
+}
+
+/* All VPs decode and translate anew. */
+static void drop_all(struct soft *s)
+{
+    for (unsigned n = 0; n < s->vp_count; n++) {
+        pthread_mutex_lock(&s->mail[n].lock);
+        s->mail[n].all_code = true;
+        pthread_mutex_unlock(&s->mail[n].lock);
+        soft_attention(s, n, ATTN_CODE);
+    }
+    soft_flush_others(s, ~0ull);
 }
 
 void soft_map_remove(struct soft *s, const struct hv_region *r)
@@ -274,12 +286,25 @@ void soft_map_remove(struct soft *s, const struct hv_region *r)
             map->r[map->n++] = old->r[n];
     publish(s, map);
     pthread_mutex_unlock(&s->map_lock);
-    for (unsigned n = 0; n < s->vp_count; n++) {
-        pthread_mutex_lock(&s->mail[n].lock);
-        s->mail[n].all_code = true;
-        pthread_mutex_unlock(&s->mail[n].lock);
-        soft_attention(s, n, ATTN_CODE);
-    }
+    drop_all(s);
+}
+
+void soft_map_change(struct soft *s, const struct hv_region *r)
+{
+    pthread_mutex_lock(&s->map_lock);
+    struct soft_map *map = atomic_load(&s->map);
+    for (unsigned n = 0; map && n < map->n; n++)
+        if (map->r[n].region == r) {
+            atomic_store(&map->r[n].host, hv_region_view(r));
+            atomic_store(&map->r[n].writable, hv_region_writable(r));
+        }
+    pthread_mutex_unlock(&s->map_lock);
+    drop_all(s);
+}
+
+void soft_set_a20_mask(struct soft *s, uint64_t mask)
+{
+    atomic_store(&s->a20_mask, mask);
     soft_flush_others(s, ~0ull);
 }
 

@@ -211,7 +211,7 @@ static bool pte_mark(struct soft_vp *vp, uint64_t gpa, uint8_t *host, bool wide,
     if ((old & bits) == bits)
         return true;
     const struct soft_region *r = soft_region_at(vp->soft, gpa);
-    if (!r || r->kind == HV_REGION_ROM)
+    if (!r || !r->writable)
         return true;
     bool done;
     if (wide) {
@@ -238,8 +238,14 @@ struct walk {
 
 enum step { STEP_FAULT, STEP_OK, STEP_RSVD };
 
-static enum step walk_entry(struct soft_vp *vp, struct walk *w, uint64_t gpa)
+static uint64_t with_a20(const struct soft_vp *vp, uint64_t gpa)
 {
+    return gpa & atomic_load_explicit(&vp->soft->a20_mask, memory_order_relaxed);
+}
+
+static enum step walk_entry(struct soft_vp *vp, struct walk *w, uint64_t at)
+{
+    uint64_t gpa = with_a20(vp, at);
     uint8_t *host = table_at(vp->soft, gpa);
     uint64_t pte = host ? pte_get(host, w->wide) : ~0ull;
     w->gpa[w->n] = gpa;
@@ -332,7 +338,7 @@ static bool translate(struct soft_vp *vp, uint64_t lin, enum access acc, enum so
                       struct xlat *x, uint32_t *error)
 {
     if (!(vp->cr0 & CR0_PG)) {
-        *x = (struct xlat){.phys = lin & 0xffffffffu, .write = true};
+        *x = (struct xlat){.phys = with_a20(vp, lin & 0xffffffffu), .write = true};
         return true;
     }
     for (;;) {
@@ -363,7 +369,7 @@ static bool translate(struct soft_vp *vp, uint64_t lin, enum access acc, enum so
         if (!same)
             continue;
         uint64_t leaf = w.pte[w.n - 1];
-        x->phys = w.base | (lin & w.mask);
+        x->phys = with_a20(vp, w.base | (lin & w.mask));
         x->write = ((leaf & PTE_D) || acc == ACC_WRITE) && permitted(vp, view, ACC_WRITE, all, nx);
         x->global = (leaf & PTE_G) && (vp->cr4 & CR4_PGE);
         x->large = w.mask > 0xfff;
@@ -448,14 +454,14 @@ static uint8_t *look(struct soft_vp *vp, const struct insn *i, uint64_t lin, enu
     uint64_t apic = vp->lapic ? soft_lapic_base(vp->lapic) : 0;
     if (SOFT_UNLIKELY((apic & 0x800) && ((x.phys ^ apic) & PHYS_MASK & PAGE_BITS) == 0))
         return NULL;
-    if (!r || (acc == ACC_WRITE && r->kind == HV_REGION_ROM))
+    if (!r || (acc == ACC_WRITE && !r->writable))
         return NULL;
     uint64_t page = (x.phys - r->gpa) >> 12;
     uint8_t *host = r->host + (x.phys - r->gpa);
     bool log = atomic_load_explicit(&vp->soft->dirty_log, memory_order_relaxed);
     if (acc == ACC_WRITE && log)
         atomic_fetch_or(&r->dirty[page / 64], 1ull << (page & 63));
-    bool writable = x.write && r->kind != HV_REGION_ROM && (!log || acc == ACC_WRITE);
+    bool writable = x.write && r->writable && (!log || acc == ACC_WRITE);
     if (!watched_page(vp, lin)) {
         t->rtag = (lin & PAGE_BITS) + vp->tlb_gen;
         t->addend = (uint64_t)(uintptr_t)host - lin;
@@ -501,10 +507,7 @@ static void io_write(struct soft_vp *vp, uint64_t phys, unsigned size, uint64_t 
             soft_lapic_write(vp->lapic, phys & 0xffc, (uint32_t)v);
         return;
     }
-    const struct soft_region *r = soft_region_at(vp->soft, phys);
-    if (r) /* ROM */
-        return;
-    soft_count(vp, HV_COUNT_MMIO);
+    soft_count(vp, HV_COUNT_MMIO); /* or memory that is read-only now */
     soft_io_write(vp, HV_IO_MMIO, phys, size, v);
 }
 

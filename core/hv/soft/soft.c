@@ -127,6 +127,12 @@ static bool listen_map(void *ctx, const struct hv_region *r, err *e)
     return soft_map_add(ctx, r, e);
 }
 
+static bool listen_change(void *ctx, const struct hv_region *r, err *e)
+{
+    soft_map_change(ctx, r);
+    return true;
+}
+
 static void listen_unmap(void *ctx, const struct hv_region *r)
 {
     soft_map_remove(ctx, r);
@@ -189,13 +195,17 @@ static void *soft_create(const struct hv_backend_params *p, err *e)
     s->up = p->up;
     s->clock = p->clock;
     s->apic_hz = p->apic_hz;
+    s->a20_mask = ~0ull;
     s->vp_count = p->vp_count;
     pthread_mutex_init(&s->map_lock, NULL);
     pthread_mutex_init(&s->split_lock, NULL);
     s->vp = calloc(p->vp_count, sizeof *s->vp);
     s->mail = calloc(p->vp_count, sizeof *s->mail);
-    struct hv_memory_listener l = {
-        .map = listen_map, .unmap = listen_unmap, .written = listen_written, .ctx = s};
+    struct hv_memory_listener l = {.map = listen_map,
+                                   .change = listen_change,
+                                   .unmap = listen_unmap,
+                                   .written = listen_written,
+                                   .ctx = s};
     if (!s->vp || !s->mail || !copy_cpuid(s, p))
         err_set(e, ERR_NO_MEMORY, "no memory for the software processor");
     else if (make_vps(s, e) && hv_memory_add_listener(p->memory, &l, e))
@@ -306,6 +316,12 @@ static bool soft_apic_write(void *b, unsigned vp, unsigned offset, uint64_t valu
     return true;
 }
 
+static bool soft_set_a20(void *b, bool on)
+{
+    soft_set_a20_mask(b, on ? ~0ull : ~(1ull << 20));
+    return true;
+}
+
 static uint64_t soft_tsc_hz(void *b)
 {
     return HV_CLOCK_TSC_HZ;
@@ -336,6 +352,7 @@ const struct hv_backend_ops hv_backend_soft = {
     .flush_tlb = soft_flush_vps,
     .apic_read = soft_apic_read,
     .apic_write = soft_apic_write,
+    .set_a20 = soft_set_a20,
     .tsc_hz = soft_tsc_hz,
     .dirty_log = soft_dirty_log,
 };

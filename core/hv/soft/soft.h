@@ -21,14 +21,15 @@ enum {
 
 struct soft_region {
     uint64_t gpa, size;
-    uint8_t *host;
-    enum hv_region_kind kind;
+    /* What is seen there, and whether it may be written: these two change in place. */
+    uint8_t *_Atomic host;
+    _Atomic bool writable;
     const struct hv_region *region;
     _Atomic uint64_t *code;  /* a word a page: the VPs that hold code decoded from it */
     _Atomic uint64_t *dirty; /* a bit a page, while the dirty log is on */
 };
 
-/* An immutable list; a change makes a new one. Old ones live until the backend is destroyed. */
+/* An immutable list; adding and removing makes a new one. Old ones live until the backend is destroyed. */
 struct soft_map {
     struct soft_map *older;
     unsigned n;
@@ -71,6 +72,7 @@ struct soft {
     _Atomic(struct soft_map *) map;
     pthread_mutex_t map_lock, split_lock;
     _Atomic bool extint, dirty_log;
+    _Atomic uint64_t a20_mask; /* for physical addresses: all ones, or without bit 20 */
 };
 
 /* mmu.c */
@@ -109,6 +111,9 @@ void soft_host_wrote(struct soft *s, uint64_t gpa, uint64_t len);
 bool soft_map_dirty(struct soft *s, const struct hv_region *r, uint64_t *bitmap, err *e);
 bool soft_map_add(struct soft *s, const struct hv_region *r, err *e);
 void soft_map_remove(struct soft *s, const struct hv_region *r);
+/* Not from inside, as the next. */
+void soft_map_change(struct soft *s, const struct hv_region *r);
+void soft_set_a20_mask(struct soft *s, uint64_t mask);
 
 /* Around upcalls and I/O: the VP holds no host pointer meanwhile. */
 void soft_leave_guest(struct soft_vp *vp);

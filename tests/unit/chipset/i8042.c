@@ -89,6 +89,33 @@ static void test_mouse(struct board *b)
     CHECK(!b->irq[12]);
 }
 
+static bool is_a20(void *ctx)
+{
+    return piix4_a20(((struct board *)ctx)->piix4);
+}
+static void put_a20(void *ctx, bool on)
+{
+    piix4_set_a20(((struct board *)ctx)->piix4, on);
+}
+
+static void test_a20(struct board *b)
+{
+    unsigned resets = b->resets;
+    out8(&b->f, 0x64, 0xd1);
+    out8(&b->f, 0x60, 0xdd);
+    CHECK(!b->a20);
+    CHECK_EQ(b->resets, resets);
+    out8(&b->f, 0x64, 0xd0);
+    CHECK_EQ(in8(&b->f, 0x60) & 2, 0);
+    out8(&b->f, 0x92, 2); /* it is one gate */
+    out8(&b->f, 0x64, 0xd0);
+    CHECK_EQ(in8(&b->f, 0x60) & 2, 2);
+    out8(&b->f, 0x64, 0xdd);
+    CHECK(!b->a20);
+    out8(&b->f, 0x64, 0xdf);
+    CHECK(b->a20);
+}
+
 int main(void)
 {
     struct board b;
@@ -98,6 +125,8 @@ int main(void)
                                                        .keyboard = board_line(&b, 1),
                                                        .mouse = board_line(&b, 12),
                                                        .reset = board_reset,
+                                                       .a20 = is_a20,
+                                                       .set_a20 = put_a20,
                                                        .ctx = &b},
                                 NULL);
     struct device d = i8042_device(k);
@@ -105,6 +134,7 @@ int main(void)
     test_controller(&b);
     test_keys(&b);
     test_mouse(&b);
+    test_a20(&b);
     console_key(b.console, QNUM_A, true);
     turn(&b);
     fake_check_state(&b.f, d);

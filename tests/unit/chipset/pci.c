@@ -69,6 +69,71 @@ static void test_resets(struct board *b)
     CHECK_EQ(b->resets, 2);
 }
 
+static uint8_t seen(struct board *b, uint64_t gpa)
+{
+    uint8_t v = 0;
+    CHECK(hv_memory_read(b->memory, gpa, &v, 1));
+    return v;
+}
+
+/* As a processor writes: to memory, or where that does not take it, to the bus. */
+static void put(struct board *b, uint64_t gpa, uint8_t v)
+{
+    if (!hv_memory_write(b->memory, gpa, &v, 1))
+        hv_io_write(b->f.env.io, HV_IO_MMIO, gpa, 1, v);
+}
+
+static void test_pam(struct board *b)
+{
+    CHECK_EQ(seen(b, 0xf1000), 0x31); /* at power-on the BIOS, whose last byte is at 4 GiB - 1 */
+    CHECK_EQ(seen(b, 0xe0000), 0x20);
+    CHECK_EQ(seen(b, 0xc0000), 0xff);
+    CHECK_EQ(seen(b, 0xdffff), 0xff);
+    put(b, 0xf1000, 1);
+    CHECK_EQ(seen(b, 0xf1000), 0x31);
+    config_out(b, 0, 0, 0x58, 0x00002000); /* F0000: reads ROM, writes RAM */
+    put(b, 0xf1000, 0x11);
+    put(b, 0xe0000, 0x12);
+    CHECK_EQ(seen(b, 0xf1000), 0x31);
+    config_out(b, 0, 0, 0x58, 0x33331000); /* F0000: RAM, read only; C0000 to CFFFF: RAM */
+    CHECK_EQ(seen(b, 0xf1000), 0x11);
+    put(b, 0xf1000, 0x22);
+    CHECK_EQ(seen(b, 0xf1000), 0x11);
+    put(b, 0xc3fff, 0x44);
+    put(b, 0xc4000, 0x55);
+    CHECK_EQ(seen(b, 0xc3fff), 0x44);
+    config_out(b, 0, 0, 0x58, 0x33133000); /* C4000 is read only, C0000 not */
+    put(b, 0xc3fff, 0x66);
+    put(b, 0xc4000, 0x77);
+    CHECK_EQ(seen(b, 0xc3fff), 0x66);
+    CHECK_EQ(seen(b, 0xc4000), 0x55);
+    config_out(b, 0, 0, 0x5c, 0x30000000); /* EC000: RAM */
+    CHECK_EQ(seen(b, 0xec000), 0);
+    CHECK_EQ(seen(b, 0xe8000), 0x28);
+    fake_check_state(&b->f, b->board);
+    CHECK_EQ(seen(b, 0xc4000), 0x55);
+    b->board.ops->reset(b->board.self);
+    CHECK_EQ(seen(b, 0xf1000), 0x31);
+    CHECK_EQ(seen(b, 0xc3fff), 0xff);
+    config_out(b, 0, 0, 0x58, 0x30); /* another register */
+    CHECK_EQ(seen(b, 0xf1000), 0x31);
+}
+
+static void test_a20(struct board *b)
+{
+    CHECK_EQ(in8(&b->f, 0x92), 2);
+    out8(&b->f, 0x92, 0);
+    CHECK(!b->a20);
+    CHECK_EQ(in8(&b->f, 0x92), 0);
+    fake_check_state(&b->f, b->board);
+    CHECK(!piix4_a20(b->piix4));
+    piix4_set_a20(b->piix4, true);
+    CHECK(b->a20);
+    out8(&b->f, 0x92, 0);
+    b->board.ops->reset(b->board.self);
+    CHECK(b->a20);
+}
+
 int main(void)
 {
     struct board b;
@@ -85,6 +150,8 @@ int main(void)
     test_interrupts(&b, &f);
     test_resets(&b);
     fake_check_state(&b.f, b.board);
+    test_pam(&b);
+    test_a20(&b);
     pci_remove(b.bus, &f);
     board_end(&b);
     return check_failures != 0;

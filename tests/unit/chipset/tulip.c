@@ -310,7 +310,7 @@ static void test_state(struct rig *r)
 
 static void test_bad_memory(struct rig *r)
 {
-    set_csr(r, 4, 0xfffffff0);
+    set_csr(r, 4, 0xdffffff0);
     set_csr(r, 1, 1);
     turn(r);
     CHECK(csr(r, 5) & 1 << 13);

@@ -98,6 +98,7 @@ static void files_are_private_and_video_is_shared(void)
 struct seen {
     unsigned maps, unmaps, slots, writes;
     uint64_t gpa, len;
+    unsigned changes;
     bool refuse;
 };
 static bool on_map(void *ctx, const struct hv_region *r, err *e)
@@ -120,7 +121,14 @@ static void on_written(void *ctx, uint64_t gpa, uint64_t len)
     s->gpa = gpa;
     s->len = len;
 }
-#define LISTENER(s) (&(struct hv_memory_listener){on_map, on_unmap, on_written, (s)})
+static bool on_change(void *ctx, const struct hv_region *r, err *e)
+{
+    ((struct seen *)ctx)->changes++;
+    return true;
+}
+#define LISTENER(s)                \
+    (&(struct hv_memory_listener){ \
+        .map = on_map, .change = on_change, .unmap = on_unmap, .written = on_written, .ctx = (s)})
 
 static void listeners_hear_of_each_region(void)
 {
@@ -143,6 +151,62 @@ static void listeners_hear_of_each_region(void)
     CHECK(!hv_memory_read(m, 0, &b, 1));
     CHECK(hv_memory_add_ram(m, 0, 4096, NULL));
     CHECK_EQ(one.slots, 7); /* slot 2 was used by the refused one, 0 again now */
+    hv_memory_free(m);
+}
+
+static uint8_t byte_at(struct hv_memory *m, uint64_t gpa)
+{
+    uint8_t b = 0xee;
+    CHECK(hv_memory_read(m, gpa, &b, 1));
+    return b;
+}
+
+static void something_else_is_shown(void)
+{
+    static const uint64_t parts[] = {8192, 4096};
+    static _Alignas(4096) uint8_t view[8192] = {1, 2, 3};
+    struct hv_memory *m = hv_memory_new(NULL);
+    struct seen seen = {0};
+    CHECK(!hv_memory_add_ram_parts(m, 0, 12288, parts, 2, NULL)); /* nothing would be left */
+    CHECK(hv_memory_add_ram_parts(m, 0, 65536, parts, 2, NULL));
+    CHECK(hv_memory_add_listener(m, LISTENER(&seen), NULL));
+    CHECK_EQ(seen.maps, 3);
+    CHECK_EQ(hv_memory_ram_bytes(m), 65536);
+    CHECK(hv_memory_write(m, 8190, "RAMRAM", 6)); /* over the border */
+    CHECK(hv_memory_write(m, 0, "own", 3));
+
+    CHECK(!hv_memory_show(m, 4096, view, false, NULL)); /* no region begins there */
+    CHECK(!hv_memory_show(m, 0, view, true, NULL));
+    CHECK(hv_memory_show(m, 0, view, false, NULL));
+    CHECK(hv_memory_show(m, 0, view, false, NULL)); /* the same: nobody hears */
+    CHECK_EQ(seen.changes, 1);
+    CHECK_EQ(byte_at(m, 0), 1);
+    CHECK(!hv_memory_write(m, 8190, "xx", 2));
+    CHECK(!hv_memory_write(m, 8190, "xxxx", 4)); /* and nothing of it beyond the border */
+    CHECK_EQ(byte_at(m, 8192), 'M');
+    struct hv_span s;
+    CHECK(!hv_memory_acquire(m, 0, 8, true, &s));
+    CHECK(hv_memory_acquire(m, 0, 8, false, &s) && s.ptr == view);
+    hv_memory_release(&s);
+    CHECK(hv_memory_load(m, 1, "W", 1)); /* its own bytes are there behind it */
+    CHECK_EQ(byte_at(m, 1), 2);
+
+    CHECK(hv_memory_show(m, 0, NULL, false, NULL));
+    CHECK_EQ(byte_at(m, 1), 'W');
+    CHECK(!hv_memory_write(m, 0, "x", 1));
+    CHECK(hv_memory_discard(m, 0, 4096)); /* a reset */
+    CHECK_EQ(byte_at(m, 1), 0);
+    CHECK(hv_memory_show(m, 0, NULL, true, NULL));
+    CHECK_EQ(seen.changes, 3);
+    CHECK(hv_memory_write(m, 0, "x", 1));
+
+    int fd = memfd_create("t", MFD_CLOEXEC);
+    CHECK(ftruncate(fd, 65536) == 0 && pwrite(fd, "file", 4, 8190) == 4);
+    CHECK(hv_memory_map_file(m, 4096, 12288, fd, 4096, NULL)); /* over all three */
+    CHECK_EQ(byte_at(m, 8191), 'i');
+    CHECK_EQ(byte_at(m, 8192), 'l');
+    CHECK_EQ(byte_at(m, 0), 'x');
+    close(fd);
     hv_memory_free(m);
 }
 
@@ -201,6 +265,7 @@ static const struct check_test tests[] = {
     CHECK_TEST(rom_is_read_only),
     CHECK_TEST(files_are_private_and_video_is_shared),
     CHECK_TEST(listeners_hear_of_each_region),
+    CHECK_TEST(something_else_is_shown),
     CHECK_TEST(listeners_hear_of_host_writes),
     CHECK_TEST(removal_waits_for_spans),
 };
