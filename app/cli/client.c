@@ -18,6 +18,7 @@
 #include "core/machine/handover.h"
 
 enum { CALL_TIMEOUT_MS = 120000, CONNECT_STEP_US = 20000, CONNECT_TRIES = 500 };
+enum { CHILD_STEP_US = 2000, CHILD_TRIES = 30000 }; /* a minute: its disks are being flushed */
 
 int client_fail(GError *error)
 {
@@ -25,6 +26,12 @@ int client_fail(GError *error)
     g_dbus_error_strip_remote_error(error);
     err_set(&e, ERR_IO, "%s", error->message);
     return cli_fail(&e);
+}
+
+static void wait_for_child(GPid pid)
+{
+    for (unsigned i = 0; i < CHILD_TRIES && waitpid(pid, NULL, WNOHANG) == 0; i++)
+        g_usleep(CHILD_STEP_US);
 }
 
 void client_close(struct client *c)
@@ -35,6 +42,8 @@ void client_close(struct client *c)
     if (c->bus)
         g_dbus_connection_close_sync(c->bus, NULL, NULL);
     g_clear_object(&c->bus);
+    if (c->child)
+        wait_for_child(c->child);
     g_free(c);
 }
 
@@ -308,8 +317,10 @@ struct client *client_launch_own(const char *id, const char *folder, bool quiet)
     }
     for (unsigned i = 0; i < CONNECT_TRIES; i++) {
         struct client *c = try_connect(id, NULL);
-        if (c)
+        if (c) {
+            c->child = pid;
             return c;
+        }
         if (waitpid(pid, NULL, WNOHANG) == pid)
             break;
         g_usleep(CONNECT_STEP_US);

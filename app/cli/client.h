@@ -17,8 +17,10 @@
 struct client {
     GDBusConnection *bus;
     VireoMachine1 *machine;
+    GPid child; /* a worker that goes with us; 0: one that does not */
 };
 
+/* With a worker that goes with us, it has ended and let its files go when this returns. */
 void client_close(struct client *c);
 AUTO_DEFINE(client, struct client *, client_close)
 

@@ -418,6 +418,8 @@ def run_realmode(o):
     m.on()
     m.wait("REAL-VBE|REAL-13H", 120)
     check("four resets of the processor", "REAL-RESETS" in m.text, m.text)
+    check("the A20 gate", "REAL-A20" in m.text, m.text)
+    check("memory below 1 MiB as PAM says", "REAL-PAM" in m.text, m.text)
     check("unreal mode", "REAL-UNREAL" in m.text, m.text)
     check("VBE", "REAL-VBE" in m.text, m.text)
     seen("1024x768 by VBE", (1024, 768), (10, 10, (0xc0, 0x80, 0x40)), (1000, 383, (0xc0, 0x80, 0x40)),

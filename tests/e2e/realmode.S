@@ -173,6 +173,98 @@ back:
     call say
 9:
 
+/* A20: 1 MiB and 0 are one place while it is off, by port 92, the keyboard controller and the BIOS. */
+    mov word ptr ds:[0x6000], 0x1111
+    call wraps
+    je 9f
+    in al, 0x92
+    and al, 0xfc
+    out 0x92, al
+    call wraps
+    jne 9f
+    call keyboard_says_a20
+    jnz 9f
+    mov ah, 0xdf                        /* on */
+    call keyboard_command
+    call wraps
+    je 9f
+    in al, 0x92
+    test al, 2
+    jz 9f
+    mov ah, 0xd1                        /* the output port, without it */
+    call keyboard_command
+    mov al, 0xdd
+    out 0x60, al
+    call wraps
+    jne 9f
+    mov ax, 0x2401
+    int 0x15
+    jc 9f
+    call wraps
+    je 9f
+    mov ax, 0x2400
+    int 0x15
+    call wraps
+    jne 9f
+    in al, 0x92
+    or al, 2
+    and al, 0xfe
+    out 0x92, al
+    call keyboard_says_a20
+    jz 9f
+    call wraps
+    je 9f
+    mov si, offset is_a20
+    call say
+9:
+
+/* PAM: the BIOS's segment is read-only; a segment of RAM, read-only, ROM (there is none), and ROM with RAM
+ * behind that takes writes. */
+    mov ax, 0xf000
+    mov es, ax
+    mov ax, es:[0]
+    not word ptr es:[0]
+    cmp es:[0], ax
+    jne 9f
+    mov ax, 0xdc00
+    mov es, ax
+    mov al, 0x30
+    call pam
+    mov word ptr es:[0], 0x1234
+    cmp word ptr es:[0], 0x1234
+    jne 9f
+    mov al, 0x10
+    call pam
+    mov word ptr es:[0], 0x5678
+    cmp word ptr es:[0], 0x1234
+    jne 9f
+    mov al, 0
+    call pam
+    mov word ptr es:[0], 0x5678
+    cmp word ptr es:[0], 0xffff
+    jne 9f
+    mov al, 0x20
+    call pam
+    cmp word ptr es:[0], 0xffff
+    jne 9f
+    mov byte ptr es:[1], 0xab
+    mov byte ptr es:[0], 0x90          /* nop; retf */
+    mov byte ptr es:[1], 0xcb
+    cmp word ptr es:[0], 0xffff
+    jne 9f
+    mov al, 0x10
+    call pam
+    cmp word ptr es:[0], 0xcb90
+    jne 9f
+    lcall 0xdc00, 0                     /* what was written so runs */
+    mov al, 0x30
+    call pam
+    mov si, offset is_pam
+    call say
+9:
+    xor ax, ax
+    mov es, ax
+
 /* A limit of 4 GiB stays in FS after protected mode, also while interrupts come; DS keeps its own. */
     call unreal
     mov ebx, 0x200000
@@ -267,6 +359,58 @@ back:
     call say
     jmp 1b
 
+/* ZF: what is written at 0:6000 is at ffff:6010, too. */
+wraps:
+    mov ax, 0xffff
+    mov es, ax
+    not word ptr ds:[0x6000]
+    mov ax, ds:[0x6000]
+    cmp es:[0x6010], ax
+    jne 1f
+    not word ptr es:[0x6010]            /* and the other way round */
+    not ax
+    cmp ds:[0x6000], ax
+1:  ret
+
+keyboard_free:
+    in al, 0x64
+    test al, 2
+    jnz keyboard_free
+    ret
+
+/* AH to the controller. */
+keyboard_command:
+    call keyboard_free
+    mov al, ah
+    out 0x64, al
+    jmp keyboard_free
+
+/* NZ: the controller's output port has A20. */
+keyboard_says_a20:
+    cli
+    mov ah, 0xd0
+    call keyboard_command
+1:  in al, 0x64
+    test al, 1
+    jz 1b
+    in al, 0x60
+    sti
+    test al, 2
+    ret
+
+/* AL to the bits of DC000 in the host bridge's PAM4. */
+pam:
+    mov cl, al
+    mov eax, 0x8000005c
+    mov dx, 0xcf8
+    out dx, eax
+    mov dx, 0xcfd
+    in al, dx
+    and al, 0x0f
+    or al, cl
+    out dx, al
+    ret
+
 unreal:
     cli
     lgdt gdtr
@@ -312,6 +456,8 @@ error: .asciz "00\r\n"
 is_back: .asciz "REAL-RESETS\r\n"
 loaded: .long 0x4c4f4144
 begun: .asciz "REAL-BEGUN\r\n"
+is_a20: .asciz "REAL-A20\r\n"
+is_pam: .asciz "REAL-PAM\r\n"
 is_unreal: .asciz "REAL-UNREAL\r\n"
 is_vbe: .asciz "REAL-VBE\r\n"
 is_13: .asciz "REAL-13H\r\n"
