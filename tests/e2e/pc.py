@@ -421,6 +421,7 @@ def run_realmode(o):
     check("the A20 gate", "REAL-A20" in m.text, m.text)
     check("memory below 1 MiB as PAM says", "REAL-PAM" in m.text, m.text)
     check("unreal mode", "REAL-UNREAL" in m.text, m.text)
+    check("limits of segments are kept", o.accel == "kvm" or "REAL-LIMIT" in m.text, m.text)
     check("VBE", "REAL-VBE" in m.text, m.text)
     seen("1024x768 by VBE", (1024, 768), (10, 10, (0xc0, 0x80, 0x40)), (1000, 383, (0xc0, 0x80, 0x40)),
          (10, 384, (0x20, 0x40, 0x60)), (1023, 767, (0x20, 0x40, 0x60)))

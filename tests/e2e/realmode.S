@@ -129,8 +129,8 @@ again:
     je by_port_92
     cmp byte ptr resets, 3
     jb by_control
-    lidt nothing                        /* a triple fault; INT3 does not get so far in QEMU's SVM */
-    ud2
+    lidt nothing                        /* a triple fault */
+    int3
 by_keyboard:
     mov al, 0xfe
     out 0x64, al
@@ -278,13 +278,15 @@ back:
     jne 9f
     cmp dword ptr fs:[ebx + 0xffffc], 0x9abcdef0
     jne 9f
+    mov si, offset is_unreal
+    call say
     mov dword ptr ds:[13 * 4], offset protection
     mov ebx, 0x10000
     xor cx, cx
     mov al, ds:[ebx]                    /* 3 bytes, which the handler skips */
     cmp cx, 1
     jne 9f
-    mov si, offset is_unreal
+    mov si, offset is_limit
     call say
 9:
 
@@ -458,6 +460,7 @@ loaded: .long 0x4c4f4144
 begun: .asciz "REAL-BEGUN\r\n"
 is_a20: .asciz "REAL-A20\r\n"
 is_pam: .asciz "REAL-PAM\r\n"
+is_limit: .asciz "REAL-LIMIT\r\n"
 is_unreal: .asciz "REAL-UNREAL\r\n"
 is_vbe: .asciz "REAL-VBE\r\n"
 is_13: .asciz "REAL-13H\r\n"

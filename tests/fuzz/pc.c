@@ -14,6 +14,7 @@
 #include "core/chipset/i8042.h"
 #include "core/chipset/ide.h"
 #include "core/chipset/layout.h"
+#include "core/chipset/pam.h"
 #include "core/chipset/piix4.h"
 #include "core/chipset/tulip.h"
 #include "core/chipset/vga.h"
@@ -21,8 +22,8 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { TULIP_PORTS = 0xc100 };
-enum { DEVICES = 7, OP = 8, DISK_SIZE = 1 << 20, TURNS = 64 };
-#define RAM MIB(1)
+enum { DEVICES = 7, OP = 8, DISK_SIZE = 1 << 20, TURNS = 64, ROM = 0x40000 };
+#define RAM (MIB(1) + 4096)
 
 struct board {
     struct chip_env env;
@@ -73,17 +74,29 @@ static struct disk *open_disk(struct board *b, unsigned flags)
         NULL);
 }
 
+/* What PAM turns lies below 1 MiB, and a BIOS below 4 GiB. */
+static void add_memory(struct hv_memory *m)
+{
+    uint64_t parts[PAM_SEGMENTS];
+    for (unsigned i = 0; i < PAM_SEGMENTS; i++)
+        parts[i] = pam_segment_size(i);
+    hv_memory_add_ram(m, 0, LAYOUT_LOW_RAM_END, NULL);
+    hv_memory_add_ram_parts(m, PAM_BASE, RAM - PAM_BASE, parts, PAM_SEGMENTS, NULL);
+    hv_memory_add_rom(m, LAYOUT_RAM_ABOVE_4G - ROM, ROM, NULL, 0, NULL);
+}
+
 static void make(struct board *b)
 {
     const struct chip_env *env = &b->env;
     b->env =
         (struct chip_env){.io = hv_io_new(NULL), .loop = loop_new(NULL), .guest_ns = now, .ctx = b};
     b->memory = hv_memory_new(NULL);
-    hv_memory_add_ram(b->memory, 0, RAM, NULL);
+    add_memory(b->memory);
     b->console = console_new(b->env.loop, NULL);
     b->disk = open_disk(b, 0);
     b->medium = open_disk(b, DISK_OPEN_READ_ONLY);
-    struct piix4 *board = piix4_new(&(struct piix4_params){.env = env, .reset = ask}, NULL);
+    struct piix4 *board =
+        piix4_new(&(struct piix4_params){.env = env, .memory = b->memory, .reset = ask}, NULL);
     struct pci *bus = piix4_bus(board);
     struct vga *vga =
         vga_new(&(struct vga_params){env, bus, b->memory, b->console, VGA_LEAST_MIB}, NULL);
@@ -164,7 +177,7 @@ static void operate(struct board *b, const uint8_t *op)
     bool tulip = base == TULIP_PORTS; /* has its registers every 8 bytes */
     uint16_t port = (uint16_t)(base + op[2] % 16 * (tulip ? 8 : 1));
     unsigned size = tulip ? 4 : 1u << op[3] % 3;
-    uint64_t window = LAYOUT_VGA_MEMORY + (get_le16(op + 2) * 2u | (op[1] & 1u));
+    uint64_t window = LAYOUT_VGA_MEMORY + (get_le16(op + 2) * 6u | (op[1] & 1u));
     switch (op[0] % 10) {
     case 0:
     case 1:

@@ -132,6 +132,21 @@ static bool exit_failed(struct kvm_vp *vp, struct hv_exit *x)
     return true;
 }
 
+/* On SVM, KVM (seen with 6.1) clears its control block at a shutdown, and with paging off forgets
+ * to put its page tables' address there again: the VP would fault for ever. A changed system
+ * register makes it do so. */
+static void load_page_tables(struct kvm_vp *vp)
+{
+    enum { CR4_PSE = 0x10 };
+    struct kvm_sregs s;
+    if (ioctl(vp->fd, KVM_GET_SREGS, &s))
+        return;
+    s.cr4 ^= CR4_PSE;
+    ioctl(vp->fd, KVM_SET_SREGS, &s);
+    s.cr4 ^= CR4_PSE;
+    ioctl(vp->fd, KVM_SET_SREGS, &s);
+}
+
 /* Whether the exit ends the run. */
 static bool handle(struct kvm_vp *vp, struct hv_exit *x)
 {
@@ -151,6 +166,7 @@ static bool handle(struct kvm_vp *vp, struct hv_exit *x)
     case KVM_EXIT_HLT: count(vp, HV_COUNT_HALT); return false;
     case KVM_EXIT_SHUTDOWN:
         count(vp, HV_COUNT_OTHER);
+        load_page_tables(vp);
         x->kind = HV_EXIT_TRIPLE_FAULT;
         return true;
     case KVM_EXIT_SYSTEM_EVENT: count(vp, HV_COUNT_OTHER); return exit_system_event(vp, x);
