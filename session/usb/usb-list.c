@@ -126,6 +126,32 @@ static gboolean is_input(const char *syspath)
     return FALSE;
 }
 
+/* Whether the desktop points or types with it, whatever its interfaces say: a touch screen, a
+ * graphics tablet. */
+static gboolean is_used_for_input(VireoUsbList *self, struct udev_device *d)
+{
+    static const char *const marks[] = {"ID_INPUT_KEYBOARD", "ID_INPUT_MOUSE", "ID_INPUT_TOUCHPAD",
+                                        "ID_INPUT_TOUCHSCREEN", "ID_INPUT_TABLET"};
+    struct udev_enumerate *all = udev_enumerate_new(self->udev);
+    struct udev_list_entry *e;
+    gboolean found = FALSE;
+    if (!all)
+        return FALSE;
+    udev_enumerate_add_match_parent(all, d);
+    for (gsize i = 0; i < G_N_ELEMENTS(marks); i++)
+        udev_enumerate_add_match_property(all, marks[i], "1");
+    udev_enumerate_scan_devices(all);
+    udev_list_entry_foreach(e, udev_enumerate_get_list_entry(all))
+    {
+        struct udev_device *one =
+            udev_device_new_from_syspath(self->udev, udev_list_entry_get_name(e));
+        found |= one && g_strcmp0(udev_device_get_subsystem(one), "input") == 0;
+        udev_device_unref(one);
+    }
+    udev_enumerate_unref(all);
+    return found;
+}
+
 static VireoUsbInfo *read_info(VireoUsbList *self, struct udev_device *d)
 {
     const char *path = udev_device_get_syspath(d);
@@ -147,7 +173,7 @@ static VireoUsbInfo *read_info(VireoUsbList *self, struct udev_device *d)
     if (info->mount)
         info->risk =
             usb_mount_is_system(info->mount) ? VIREO_USB_RISK_SYSTEM : VIREO_USB_RISK_IN_USE;
-    else if (is_input(path))
+    else if (is_input(path) || is_used_for_input(self, d))
         info->risk = VIREO_USB_RISK_INPUT;
     return info;
 }

@@ -145,7 +145,9 @@ find_tablet() {
 
 tablet() {
     find_tablet
-    ! vireoctl usb attach pc $tablet >attached 2>&1 || die "a tablet is lent without being asked"
+    keyboard=$(vireoctl usb list | grep -i 'usb keyboard' | cut -d ' ' -f 1)
+    ! vireoctl usb attach pc "$keyboard" >attached 2>&1 || die "a keyboard is lent without being asked"
+    grep -q 'say --force' attached || die "$(cat attached)"
     lend $tablet 'grep -q Phys=usb-vhci /proc/bus/input/devices' --force
     guest 'e=$(grep -A3 Phys=usb-vhci /proc/bus/input/devices | grep -o "event[0-9]*" | head -n 1); dd if=/dev/input/$e of=/tmp/click bs=24 count=1 2>/dev/null & sleep 2'
     echo "QEMU: mouse_button 1"
