@@ -263,6 +263,28 @@ static void run_clock(double ppm, double *off, double *moved)
     *moved = fabs(lost);
 }
 
+/* From the beginning on: half a minute settles it. */
+static void settles(void)
+{
+    static const double ppms[] = {0, 100, -100, 250, -250};
+    for (unsigned k = 0; k < sizeof ppms / sizeof ppms[0]; k++) {
+        struct drift d;
+        double waiting = 18, least = 1000, most = 0;
+        drift_init(&d, 45);
+        for (int i = 0; i < 9000; i++) {
+            drift_update(&d, waiting, 0.01);
+            waiting += 10 * (1 + ppms[k] / 1e6) / d.ratio - 10;
+            if (i < 3000)
+                continue;
+            least = waiting < least ? waiting : least;
+            most = waiting > most ? waiting : most;
+        }
+        if (most - least > 1)
+            fprintf(stderr, "%+.0f ppm: from %.2f to %.2f ms\n", ppms[k], least, most);
+        CHECK(most - least <= 1);
+    }
+}
+
 static void clocks(void)
 {
     static const double ppms[] = {0, 50, -50, 300, -300, 1000, -1000};
@@ -304,6 +326,6 @@ static void resampling(void)
 static const struct check_test tests[] = {
     CHECK_TEST(agent_pieces),     CHECK_TEST(agent_refusals), CHECK_TEST(vdagent_round),
     CHECK_TEST(vdagent_too_long), CHECK_TEST(vdagent_grabs),  CHECK_TEST(audio_messages),
-    CHECK_TEST(clocks),           CHECK_TEST(resampling),
+    CHECK_TEST(settles),          CHECK_TEST(clocks),         CHECK_TEST(resampling),
 };
 CHECK_MAIN(tests)
