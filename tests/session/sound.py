@@ -8,6 +8,7 @@ import array, json, math, os, re, signal, subprocess, sys, threading, time
 import clipboard
 from clipboard import NAME, ctl
 from guest import *
+from hearing import drift, frequency, loud_part
 
 SECONDS = 5
 if "--seconds" in sys.argv:
@@ -71,42 +72,22 @@ class Recording:
         return sum(1 for i in range(0, len(self.data) - 1, 96) if self.data[i] or self.data[i + 1]) > seconds * 900
 
 
-def loud_part(a, level=300):
-    """From the first to the last loud sample, and the gaps over 20 ms after the first 200 ms, in ms."""
-    first = next((i for i, v in enumerate(a) if abs(v) > level), None)
-    if first is None:
-        return [], []
-    last = len(a) - next(i for i, v in enumerate(reversed(a)) if abs(v) > level)
-    gaps, quiet = [], 0
-    for i in range(first + 9600, last):
-        if abs(a[i]) <= level:
-            quiet += 1
-        else:
-            if quiet > 960:
-                gaps.append(round(quiet / 48))
-            quiet = 0
-    return a[first:last], gaps
-
-
-def frequency(part):
-    """By the crossings of zero, of the middle half."""
-    mid = part[len(part) // 4:len(part) * 3 // 4]
-    ups = [i for i in range(1, len(mid)) if mid[i - 1] < 0 <= mid[i]]
-    spans = sorted(b - a for a, b in zip(ups, ups[1:]))
-    return 48000 / spans[len(spans) // 2] if spans else 0
-
-
 def hear(g, what, seconds, make, device="out.monitor", env=None, player_env=None, sink="vireo", latency=10):
-    """Plays a file made by sox on one side, records on the other."""
+    """Plays a file made by sox on one side, records on the other; what is long is recorded where it is played, too."""
     path = f"{clipboard.top}/play.wav"
     subprocess.run(make(path), check=True)
+    source = Recording(sink + ".monitor", player_env or g.env) if seconds >= 30 else None
     rec = Recording(device, env, latency)
     subprocess.run(["paplay", "-d", sink, path], env=player_env or g.env, check=True, timeout=seconds * 6 + PATIENCE)
     until(lambda: rec.loud(seconds * 0.95), 10)
     time.sleep(0.5)
-    part, gaps = loud_part(rec.samples())
+    samples = rec.samples()
+    part, gaps = loud_part(samples)
     print(f"     {what}: {len(part) / 48000:.2f} s of {seconds}, {frequency(part):.1f} Hz, gaps over 20 ms: {gaps} "
           f"(load {os.getloadavg()[0]:.0f})", flush=True)
+    wandered = drift((source.samples(), source.times), (samples, rec.times)) if source else None
+    if wandered:
+        print("     it comes later by %+.2f ms a minute after the first 15 s, within %.2f ms" % wandered, flush=True)
     return part
 
 

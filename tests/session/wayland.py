@@ -1,12 +1,18 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The clipboard of a Wayland session: a pretended guest (guest.py) with sway on no screen, and wl-copy and wl-paste.
-No SPICE agent runs there: our own helper serves.  wayland.py BUILD"""
+No SPICE agent runs there: our own helper serves.  wayland.py BUILD [ext]
+ext: by ext-data-control, which sway of today has by the older name (renamed.py)."""
 import glob, json, os, subprocess, sys
 
 import clipboard, guest
 from clipboard import NAME, ctl, from_guest, to_guest
 from guest import check, until
+from renamed import Renamed
+
+EXT = "ext" in sys.argv
+if EXT:
+    sys.argv.remove("ext")
 
 
 if os.geteuid() == 0:
@@ -29,7 +35,11 @@ class Guest(guest.Guest):
             f.write("xwayland disable\n")
         self.start_agent()
         assert until(lambda: os.path.exists(f"{folder}/session")), "no agent"
+        if EXT:  # it looks there alone
+            os.makedirs(f"{folder}/renamed", 0o700, exist_ok=True)
+            self.env["XDG_RUNTIME_DIR"] = f"{folder}/renamed"
         self.start_clipboard()  # it waits for the desktop
+        self.env["XDG_RUNTIME_DIR"] = folder
         self.start_compositor()
 
     def start_compositor(self):
@@ -37,6 +47,8 @@ class Guest(guest.Guest):
         sockets = until(lambda: [p for p in glob.glob(f"{self.folder}/wayland-*") if not p.endswith(".lock")])
         assert sockets, open(f"{self.folder}/sway.log").read()
         self.env["WAYLAND_DISPLAY"] = os.path.basename(sockets[0])
+        if EXT:
+            self.renamed = Renamed(f"{self.folder}/renamed/wayland-0", sockets[0])
 
     def copy(self, data, target=None, selection="clipboard"):
         command = ["wl-copy"] + (["--primary"] if selection == "primary" else []) + ["--type", target or "text/plain;charset=utf-8"]
@@ -77,6 +89,14 @@ def size(g):
         check(f"the screen becomes {wanted[0]} x {wanted[1]}", until(lambda: now() == wanted), now())
 
 
+def by_new_name(g):
+    check("by ext-data-control", bool(g.renamed.told))
+
+
 clipboard.NEEDS = ["clipboard"]
 clipboard.Guest = Guest
-clipboard.main([clipboard.text, clipboard.pictures, clipboard.html, owners, clipboard.policy_text, size, clipboard.files, again])
+if EXT:
+    clipboard.main([by_new_name, clipboard.text, clipboard.html, owners, clipboard.copied_files])
+else:
+    clipboard.main([clipboard.text, clipboard.pictures, clipboard.html, owners, clipboard.policy_text, size, clipboard.files,
+                    clipboard.copied_files, again])
