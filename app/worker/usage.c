@@ -8,7 +8,7 @@
 #include "app/worker/worker.h"
 
 struct ranges {
-    uintptr_t from[16], to[16];
+    uintptr_t from[64], to[64]; /* regions; a PC has some 20 */
     size_t n;
 };
 

@@ -26,10 +26,18 @@ menuentry hyperv {{
 MODULES = "hv_vmbus hv_storvsc hv_netvsc hv_utils sd_mod ata_piix sr_mod isofs ext4 tulip hyperv_drm"
 
 
+def patience(o):
+    """A processor within one that is emulated is slow."""
+    return 5 if o.accel == "kvm" else 1
+
+
 class Pc(Machine):
     def __init__(self, o, name, disk, *settings):
         self.o, self.name, self.serial, self.text = o, name, None, ""
         self.ctl("create", name, "--generation", "1", "--memory", "320M", f"processor.accel={o.accel}", *disk, *settings)
+
+    def wait(self, what, seconds):
+        return super().wait(what, seconds * patience(self.o))
 
     def attach(self):
         if self.serial:
@@ -55,10 +63,10 @@ class Pc(Machine):
 
     def press_until(self, key, what, seconds=240):
         """A key, again as long as nothing happens: the firmware may not look yet."""
-        end = time.monotonic() + seconds
+        end = time.monotonic() + seconds * patience(self.o)
         while what not in self.text and time.monotonic() < end:
             self.ctl("key", self.name, key)
-            step = time.monotonic() + 3
+            step = time.monotonic() + 3 * patience(self.o)
             while what not in self.text and time.monotonic() < step:
                 self.text += (self.serial.stdout.read() or b"").decode(errors="replace")
                 time.sleep(0.1)
@@ -98,7 +106,7 @@ def make_disc(o, name, text):
 def stages(m, o):
     """Up to the running system, through a save in each."""
     m.on()
-    shot, end = os.path.join(o.top, "shot.png"), time.monotonic() + 60
+    shot, end = os.path.join(o.top, "shot.png"), time.monotonic() + 60 * patience(o)
     lit = (0, 0, 0)
     while lit[2] < 300 and time.monotonic() < end:
         if m.ctl("screenshot", m.name, shot, ok=False).returncode == 0:
@@ -324,7 +332,7 @@ def run_start(o):
         return
     m = Pc(o, "rescue", ["--iso", rescue])
     m.on()
-    shot, end, got = os.path.join(o.top, "menu.png"), time.monotonic() + 240, None
+    shot, end, got = os.path.join(o.top, "menu.png"), time.monotonic() + 240 * patience(o), None
     while time.monotonic() < end and got != ((720, 400), (170, 170, 170), (0, 0, 0)):
         if m.ctl("screenshot", m.name, shot, ok=False).returncode == 0:
             w, h, at = pixels(shot)
@@ -401,7 +409,7 @@ def run_realmode(o):
 
     def seen(what, size, *dots):
         """Waits until the screen has that size and those dots."""
-        end, got = time.monotonic() + 60, None
+        end, got = time.monotonic() + 60 * patience(o), None
         while time.monotonic() < end:
             if m.ctl("screenshot", m.name, shot, ok=False).returncode == 0:
                 w, h, at = pixels(shot)
