@@ -178,15 +178,10 @@ static void drain(struct run *r)
 
 static gboolean on_input(int fd, GIOCondition condition, gpointer data);
 
-static void ignore_result(GObject *source, GAsyncResult *result, gpointer data)
-{
-    g_autoptr(GVariant) v = g_dbus_proxy_call_finish(G_DBUS_PROXY(source), result, NULL);
-}
-
 static void ask(struct run *r, const char *method, GVariant *args)
 {
     g_dbus_proxy_call(G_DBUS_PROXY(r->client->machine), method, args, G_DBUS_CALL_FLAGS_NONE, -1,
-                      NULL, ignore_result, NULL);
+                      NULL, NULL, NULL);
 }
 
 static gboolean command(struct run *r, guint8 key)
