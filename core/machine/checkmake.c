@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -476,22 +477,40 @@ bool checkpoint_make_layers(const char *folder, const struct guid *id,
     return ok;
 }
 
-/* One for every disk that is written, each there. */
+static bool lies_on(const char *folder, const char *layer, const char *disk, struct loop *loop)
+{
+    char real[PATH_MAX];
+    AUTO(str) top = checkpoint_absolute(folder, layer, NULL);
+    AUTO(str) bottom = checkpoint_absolute(folder, disk, NULL);
+    AUTO(str) below = NULL;
+    return top && bottom && checkpoint_layer_below(top, loop, &below, NULL) && below &&
+           realpath(bottom, real) && !strcmp(real, below);
+}
+
+static bool layer_fits(const char *folder, const struct vm_disk *d, struct loop *loop,
+                       const struct checkpoint_layers *l)
+{
+    if (d->media != VM_MEDIA_DISK || d->read_only || !d->path)
+        return true;
+    for (unsigned k = 0; k < l->n; k++)
+        if (l->leaf[k].bus == d->bus && l->leaf[k].slot == d->slot)
+            return !strchr(l->leaf[k].path, '/') && lies_on(folder, l->leaf[k].path, d->path, loop);
+    return false;
+}
+
+/* One for every disk that is written, each on that disk: what came from outside is not trusted, and
+ * a merge may have ended since it was made. */
 static bool layers_fit(const char *folder, const struct vm_config *then,
                        const struct checkpoint_layers *l, err *e)
 {
-    for (uint32_t i = 0; i < then->n_disks; i++) {
-        const struct vm_disk *d = &then->disks[i];
-        bool there = d->media != VM_MEDIA_DISK || d->read_only || !d->path;
-        for (unsigned k = 0; k < l->n; k++) {
-            AUTO(str) path = checkpoint_absolute(folder, l->leaf[k].path, NULL);
-            there |= l->leaf[k].bus == d->bus && l->leaf[k].slot == d->slot &&
-                     !strchr(l->leaf[k].path, '/') && path && storefs_is_there(path);
-        }
-        if (!there)
-            return err_set(e, ERR_INVALID, "The checkpoint's disk %u has no new layer", i);
-    }
-    return true;
+    struct loop *loop = loop_new(e);
+    bool ok = loop != NULL;
+    for (uint32_t i = 0; ok && i < then->n_disks; i++)
+        ok = layer_fits(folder, &then->disks[i], loop, l) ||
+             err_set(e, ERR_INVALID, "The checkpoint's disk %u has no new layer", i);
+    if (loop)
+        loop_free(loop);
+    return ok;
 }
 
 bool checkpoint_apply_layers(const char *folder, const struct guid *id,

@@ -244,14 +244,12 @@ static char *named_parent(const char *path, const char *parent)
     return real;
 }
 
-/* The real path of the layer below, or NULL where there is none. What may not be opened lies below
- * all that are ours. */
-static bool parent_of(struct sweep *s, const char *path, char **out, err *e)
+bool checkpoint_layer_below(const char *path, struct loop *loop, char **out, err *e)
 {
     struct disk_description d = {0};
     err why = ERR_INIT;
     *out = NULL;
-    if (!disk_describe(path, s->loop, &d, &why)) {
+    if (!disk_describe(path, loop, &d, &why)) {
         if (why.code == ERR_DENIED)
             return true;
         if (e)
@@ -291,7 +289,7 @@ static bool walk_chain(struct sweep *s, const char *path, err *e)
         if (known)
             return true;
         char *next = NULL;
-        if (!parent_of(s, at, &next, e))
+        if (!checkpoint_layer_below(at, s->loop, &next, e))
             return false;
         free(at);
         at = next;
@@ -490,7 +488,7 @@ static bool reparent_layers(const char *folder, const struct checkpoint_merge *m
         AUTO(str) path = checkpoint_absolute(folder, de->d_name, e);
         AUTO(str) parent = NULL;
         char *below = NULL;
-        if (!path || !parent_of(&s, path, &below, NULL))
+        if (!path || !checkpoint_layer_below(path, s.loop, &below, NULL))
             continue;
         parent = below;
         if (parent && !strcmp(parent, m->upper))

@@ -304,6 +304,28 @@ static void test_tree(void)
     drop_vm();
 }
 
+/* Layers made before the disks below were merged, or by somebody who lies about them. */
+static void test_layers(void)
+{
+    err e = ERR_INIT;
+    struct checkpoint_layers l, other;
+    make_vm();
+    write_present(1);
+    CHECK(create(1));
+    write_present(2);
+    CHECK(create(2));
+    struct guid first = nth(0), second = nth(1);
+    CHECK(good(checkpoint_make_layers(folder, &second, &other, &e), &e));
+    CHECK(!checkpoint_apply_layers(folder, &first, &other, &e) && e.code == ERR_INVALID);
+    CHECK_EQ(present(), 2);
+    CHECK(good(checkpoint_make_layers(folder, &first, &l, &e), &e));
+    CHECK(good(checkpoint_apply_layers(folder, &first, &l, &e), &e));
+    CHECK_EQ(present(), 1);
+    checkpoint_layers_clear(&l);
+    checkpoint_layers_clear(&other);
+    drop_vm();
+}
+
 static void test_refusals(void)
 {
     err e = ERR_INIT;
@@ -461,7 +483,8 @@ static void test_kills(void)
 int main(int argc, char **argv)
 {
     static const struct check_test tests[] = {CHECK_TEST(test_memory), CHECK_TEST(test_tree),
-                                              CHECK_TEST(test_refusals), CHECK_TEST(test_kills)};
+                                              CHECK_TEST(test_layers), CHECK_TEST(test_refusals),
+                                              CHECK_TEST(test_kills)};
     strcpy(top, "/tmp/vireo-checkpoint-XXXXXX");
     if (!mkdtemp(top))
         return 1;
