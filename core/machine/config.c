@@ -6,20 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/machine/config-field.h"
 #include "core/machine/keyfile.h"
-
-enum type { T_U32, T_U64, T_BOOL, T_CHOICE, T_STR, T_GUID, T_MAC };
-enum flags { LIVE = 1u << 0, ALWAYS = 1u << 1 /* written even when it is the default */ };
-
-struct field {
-    const char *section, *key;
-    enum type type;
-    size_t offset;            /* in struct vm_config, vm_disk, vm_adapter or vm_port_config */
-    uint64_t min, max, value; /* strings: max is the length; value is the default */
-    const char *const *choices;
-    unsigned flags;
-    const char *help;
-};
 
 static const char *const cpu_names[] = {"baseline", "host", NULL};
 static const char *const vendor_names[] = {"intel", "amd", NULL};
@@ -36,48 +24,51 @@ static const char *const autostop_names[] = {"save", "shut-down", "turn-off", NU
 enum { PATH_LEN = 4096, CMDLINE_LEN = 2047 };
 
 #define AT(m) offsetof(struct vm_config, m)
-#define NUM(s, k, m, lo, hi, def, fl, h)             \
-    {                                                \
-        s, k, T_U32, AT(m), lo, hi, def, NULL, fl, h \
+#define NUM(s, k, m, lo, hi, def, fl, h)                 \
+    {                                                    \
+        s, k, FIELD_U32, AT(m), lo, hi, def, NULL, fl, h \
     }
-#define FLAG(s, k, m, def, fl, h)                   \
-    {                                               \
-        s, k, T_BOOL, AT(m), 0, 1, def, NULL, fl, h \
+#define FLAG(s, k, m, def, fl, h)                       \
+    {                                                   \
+        s, k, FIELD_BOOL, AT(m), 0, 1, def, NULL, fl, h \
     }
-#define PICK(s, k, m, names, def, fl, h)               \
+#define PICK(s, k, m, names, def, fl, h)                   \
+    {                                                      \
+        s, k, FIELD_CHOICE, AT(m), 0, 0, def, names, fl, h \
+    }
+#define TEXT(s, k, m, len, fl, h)                      \
     {                                                  \
-        s, k, T_CHOICE, AT(m), 0, 0, def, names, fl, h \
-    }
-#define TEXT(s, k, m, len, fl, h)                  \
-    {                                              \
-        s, k, T_STR, AT(m), 0, len, 0, NULL, fl, h \
+        s, k, FIELD_STR, AT(m), 0, len, 0, NULL, fl, h \
     }
 
 static const struct field fields[] = {
-    {"machine", "id", T_GUID, AT(id), 0, 0, 0, NULL, ALWAYS, "identity; the folder's name"},
-    TEXT("machine", "name", name, VM_MAX_NAME, ALWAYS | LIVE, "name"),
-    TEXT("machine", "notes", notes, VM_MAX_NOTES, LIVE, "notes"),
-    {"machine", "created", T_U64, AT(created), 0, INT64_MAX, 0, NULL, 0,
+    {"machine", "id", FIELD_GUID, AT(id), 0, 0, 0, NULL, FIELD_ALWAYS,
+     "identity; the folder's name"},
+    TEXT("machine", "name", name, VM_MAX_NAME, FIELD_ALWAYS | FIELD_LIVE, "name"),
+    TEXT("machine", "notes", notes, VM_MAX_NOTES, FIELD_LIVE, "notes"),
+    {"machine", "created", FIELD_U64, AT(created), 0, INT64_MAX, 0, NULL, 0,
      "time of creation, seconds since 1970"},
-    NUM("machine", "generation", generation, 1, 2, 2, ALWAYS, "generation, fixed at creation"),
-    TEXT("machine", "os", os, 64, LIVE, "system inside"),
+    NUM("machine", "generation", generation, 1, 2, 2, FIELD_ALWAYS,
+        "generation, fixed at creation"),
+    TEXT("machine", "os", os, 64, FIELD_LIVE, "system inside"),
     FLAG("machine", "hibernation", hibernation, 0, 0,
          "the guest may hibernate; dynamic memory is then off"),
 
     PICK("processor", "accel", accel, accel_names, VM_ACCEL_AUTO, 0, "what runs it"),
-    NUM("processor", "count", cpus, 1, VM_MAX_CPUS, 1, ALWAYS, "virtual processors"),
+    NUM("processor", "count", cpus, 1, VM_MAX_CPUS, 1, FIELD_ALWAYS, "virtual processors"),
     PICK("processor", "model", cpu, cpu_names, VM_CPU_BASELINE, 0,
          "baseline moves between hosts, host does not"),
-    PICK("processor", "vendor", vendor, vendor_names, VM_VENDOR_INTEL, ALWAYS,
+    PICK("processor", "vendor", vendor, vendor_names, VM_VENDOR_INTEL, FIELD_ALWAYS,
          "vendor that the guest sees, fixed at creation"),
 
-    NUM("memory", "startup", memory, 8, VM_MAX_MEMORY_MIB, 1024, ALWAYS, "memory at start, MiB"),
+    NUM("memory", "startup", memory, 8, VM_MAX_MEMORY_MIB, 1024, FIELD_ALWAYS,
+        "memory at start, MiB"),
     FLAG("memory", "dynamic", memory_dynamic, 0, 0, "dynamic memory"),
-    NUM("memory", "minimum", memory_min, 16, VM_MAX_MEMORY_MIB, 512, LIVE,
+    NUM("memory", "minimum", memory_min, 16, VM_MAX_MEMORY_MIB, 512, FIELD_LIVE,
         "least memory with dynamic memory, MiB"),
-    NUM("memory", "maximum", memory_max, 16, VM_MAX_MEMORY_MIB, 4096, LIVE,
+    NUM("memory", "maximum", memory_max, 16, VM_MAX_MEMORY_MIB, 4096, FIELD_LIVE,
         "most memory with dynamic memory, MiB"),
-    NUM("memory", "buffer", memory_buffer, 5, 200, 20, LIVE, "memory kept free, per cent"),
+    NUM("memory", "buffer", memory_buffer, 5, 200, 20, FIELD_LIVE, "memory kept free, per cent"),
 
     PICK("boot", "from", boot, boot_names, VM_BOOT_FIRMWARE, 0, "what starts the guest"),
     TEXT("boot", "kernel", kernel, PATH_LEN, 0, "Linux kernel"),
@@ -91,69 +82,72 @@ static const struct field fields[] = {
     NUM("video", "width", width, 640, 7680, 1024, 0, "width at start, pixels"),
     NUM("video", "height", height, 480, 4320, 768, 0, "height at start, pixels"),
 
-    FLAG("integration", "shutdown", ic_shutdown, 1, LIVE, "guest shutdown"),
-    FLAG("integration", "time", ic_time, 1, LIVE, "time synchronisation"),
-    FLAG("integration", "heartbeat", ic_heartbeat, 1, LIVE, "heartbeat"),
-    FLAG("integration", "data-exchange", ic_kvp, 1, LIVE, "data exchange"),
-    FLAG("integration", "backup", ic_vss, 1, LIVE, "backup (volume checkpoint)"),
-    FLAG("integration", "guest-files", ic_fcopy, 0, LIVE, "copying files into the guest"),
+    FLAG("integration", "shutdown", ic_shutdown, 1, FIELD_LIVE, "guest shutdown"),
+    FLAG("integration", "time", ic_time, 1, FIELD_LIVE, "time synchronisation"),
+    FLAG("integration", "heartbeat", ic_heartbeat, 1, FIELD_LIVE, "heartbeat"),
+    FLAG("integration", "data-exchange", ic_kvp, 1, FIELD_LIVE, "data exchange"),
+    FLAG("integration", "backup", ic_vss, 1, FIELD_LIVE, "backup (volume checkpoint)"),
+    FLAG("integration", "guest-files", ic_fcopy, 0, FIELD_LIVE, "copying files into the guest"),
 
-    PICK("checkpoints", "type", checkpoints, checkpoint_names, VM_CHECKPOINTS_STANDARD, LIVE,
+    PICK("checkpoints", "type", checkpoints, checkpoint_names, VM_CHECKPOINTS_STANDARD, FIELD_LIVE,
          "kind of checkpoints"),
-    FLAG("checkpoints", "fallback", checkpoint_fallback, 1, LIVE,
+    FLAG("checkpoints", "fallback", checkpoint_fallback, 1, FIELD_LIVE,
          "standard where production is not possible"),
-    FLAG("checkpoints", "automatic", checkpoint_automatic, 0, LIVE, "checkpoint at every start"),
+    FLAG("checkpoints", "automatic", checkpoint_automatic, 0, FIELD_LIVE,
+         "checkpoint at every start"),
 
-    PICK("automatic", "start", autostart, autostart_names, VM_AUTOSTART_NEVER, LIVE,
+    PICK("automatic", "start", autostart, autostart_names, VM_AUTOSTART_NEVER, FIELD_LIVE,
          "start with the session"),
-    NUM("automatic", "start-delay", autostart_delay, 0, 3600, 0, LIVE, "delay, seconds"),
-    PICK("automatic", "stop", autostop, autostop_names, VM_AUTOSTOP_SAVE, LIVE,
+    NUM("automatic", "start-delay", autostart_delay, 0, 3600, 0, FIELD_LIVE, "delay, seconds"),
+    PICK("automatic", "stop", autostop, autostop_names, VM_AUTOSTOP_SAVE, FIELD_LIVE,
          "what happens when the session ends"),
 
-    FLAG("session", "enhanced", enhanced, 1, LIVE, "enhanced session"),
-    FLAG("session", "clipboard-to-guest", clipboard_to, 1, LIVE,
+    FLAG("session", "enhanced", enhanced, 1, FIELD_LIVE, "enhanced session"),
+    FLAG("session", "clipboard-to-guest", clipboard_to, 1, FIELD_LIVE,
          "what is copied on the host can be pasted in the guest"),
-    FLAG("session", "clipboard-from-guest", clipboard_from, 1, LIVE,
+    FLAG("session", "clipboard-from-guest", clipboard_from, 1, FIELD_LIVE,
          "what is copied in the guest can be pasted on the host"),
-    FLAG("session", "files", files, 1, LIVE, "files can be sent into the guest"),
-    FLAG("session", "sound", sound, 1, LIVE, "play the guest's sound"),
-    FLAG("session", "microphone", microphone, 0, LIVE, "let the guest record"),
-    FLAG("session", "usb", usb, 1, LIVE, "hand USB devices over"),
+    FLAG("session", "files", files, 1, FIELD_LIVE, "files can be sent into the guest"),
+    FLAG("session", "sound", sound, 1, FIELD_LIVE, "play the guest's sound"),
+    FLAG("session", "microphone", microphone, 0, FIELD_LIVE, "let the guest record"),
+    FLAG("session", "usb", usb, 1, FIELD_LIVE, "hand USB devices over"),
 
-    FLAG("remote", "spice", spice, 0, LIVE, "SPICE server"),
-    NUM("remote", "spice-port", spice_port, 0, 65535, 0, LIVE, "TCP port, 0: a Unix socket"),
-    FLAG("remote", "vnc", vnc, 0, LIVE, "VNC server"),
-    NUM("remote", "vnc-port", vnc_port, 0, 65535, 0, LIVE, "TCP port, 0: a Unix socket"),
-    TEXT("remote", "listen", remote_listen, 255, LIVE, "address; none: this computer alone"),
+    FLAG("remote", "spice", spice, 0, FIELD_LIVE, "SPICE server"),
+    NUM("remote", "spice-port", spice_port, 0, 65535, 0, FIELD_LIVE, "TCP port, 0: a Unix socket"),
+    FLAG("remote", "vnc", vnc, 0, FIELD_LIVE, "VNC server"),
+    NUM("remote", "vnc-port", vnc_port, 0, 65535, 0, FIELD_LIVE, "TCP port, 0: a Unix socket"),
+    TEXT("remote", "listen", remote_listen, 255, FIELD_LIVE, "address; none: this computer alone"),
 
-    {"state", "saved", T_GUID, AT(saved), 0, 0, 0, NULL, 0, "the saved state that is resumed"},
-    {"state", "checkpoint", T_GUID, AT(checkpoint), 0, 0, 0, NULL, 0, "the present's checkpoint"},
-    {"state", "pending", T_GUID, AT(pending), 0, 0, 0, NULL, 0, "the checkpoint being made"},
+    {"state", "saved", FIELD_GUID, AT(saved), 0, 0, 0, NULL, 0, "the saved state that is resumed"},
+    {"state", "checkpoint", FIELD_GUID, AT(checkpoint), 0, 0, 0, NULL, 0,
+     "the present's checkpoint"},
+    {"state", "pending", FIELD_GUID, AT(pending), 0, 0, 0, NULL, 0, "the checkpoint being made"},
 };
 
 #undef AT
 #define AT(m) offsetof(struct vm_disk, m)
 static const struct field disk_fields[] = {
-    PICK("disk", "bus", bus, bus_names, VM_BUS_SCSI, ALWAYS, "controller"),
-    NUM("disk", "slot", slot, 0, 63, 0, ALWAYS, "place on the controller"),
-    PICK("disk", "media", media, media_names, VM_MEDIA_DISK, ALWAYS,
+    PICK("disk", "bus", bus, bus_names, VM_BUS_SCSI, FIELD_ALWAYS, "controller"),
+    NUM("disk", "slot", slot, 0, 63, 0, FIELD_ALWAYS, "place on the controller"),
+    PICK("disk", "media", media, media_names, VM_MEDIA_DISK, FIELD_ALWAYS,
          "disk, DVD drive or floppy drive"),
-    TEXT("disk", "path", path, PATH_LEN, ALWAYS | LIVE, "image file"),
+    TEXT("disk", "path", path, PATH_LEN, FIELD_ALWAYS | FIELD_LIVE, "image file"),
     FLAG("disk", "read-only", read_only, 0, 0, "never written"),
-    NUM("disk", "iops", iops, 0, 1000000, 0, LIVE, "limit of operations a second, 0: none"),
+    NUM("disk", "iops", iops, 0, 1000000, 0, FIELD_LIVE, "limit of operations a second, 0: none"),
 };
 #undef AT
 #define AT(m) offsetof(struct vm_adapter, m)
 static const struct field adapter_fields[] = {
-    PICK("adapter", "switch", kind, switch_names, VM_SWITCH_NAT, ALWAYS | LIVE, "kind of switch"),
-    TEXT("adapter", "name", name, 64, LIVE, "name of the switch or device"),
-    {"adapter", "mac", T_MAC, AT(mac), 0, 0, 0, NULL, ALWAYS, "hardware address"},
-    FLAG("adapter", "mac-spoofing", mac_spoofing, 0, LIVE, "may send as another address"),
-    NUM("adapter", "vlan", vlan, 0, 4094, 0, LIVE, "VLAN, 0: none"),
-    NUM("adapter", "bandwidth", bandwidth, 0, 1000000, 0, LIVE, "limit, Mbit/s, 0: none"),
-    FLAG("adapter", "host-access", host_access, 0, LIVE, "NAT: may reach this computer"),
+    PICK("adapter", "switch", kind, switch_names, VM_SWITCH_NAT, FIELD_ALWAYS | FIELD_LIVE,
+         "kind of switch"),
+    TEXT("adapter", "name", name, 64, FIELD_LIVE, "name of the switch or device"),
+    {"adapter", "mac", FIELD_MAC, AT(mac), 0, 0, 0, NULL, FIELD_ALWAYS, "hardware address"},
+    FLAG("adapter", "mac-spoofing", mac_spoofing, 0, FIELD_LIVE, "may send as another address"),
+    NUM("adapter", "vlan", vlan, 0, 4094, 0, FIELD_LIVE, "VLAN, 0: none"),
+    NUM("adapter", "bandwidth", bandwidth, 0, 1000000, 0, FIELD_LIVE, "limit, Mbit/s, 0: none"),
+    FLAG("adapter", "host-access", host_access, 0, FIELD_LIVE, "NAT: may reach this computer"),
     FLAG("adapter", "legacy", legacy, 0, 0, "generation 1: the emulated adapter"),
-    TEXT("adapter", "forwards", forwards, 1024, LIVE, "NAT: forwarded ports"),
+    TEXT("adapter", "forwards", forwards, 1024, FIELD_LIVE, "NAT: forwarded ports"),
 };
 #undef AT
 #define AT(m) offsetof(struct vm_port_config, m)
@@ -194,177 +188,9 @@ static void *group_item(const struct vm_config *c, const struct group *g, uint32
     return (char *)(uintptr_t)c + g->offset + i * g->size;
 }
 
-/* ---- one value ---- */
-
 static bool no_memory(err *e)
 {
     return err_set(e, ERR_NO_MEMORY, "Not enough memory for a configuration");
-}
-
-bool vm_config_string(char **member, const char *value, err *e)
-{
-    char *copy = value && *value ? strdup(value) : NULL;
-    if (value && *value && !copy)
-        return no_memory(e);
-    free(*member);
-    *member = copy;
-    return true;
-}
-
-static bool parse_number(const struct field *f, const char *s, uint64_t *out, err *e)
-{
-    char *end = NULL;
-    bool digits = isdigit((unsigned char)*s) && strlen(s) < 20;
-    uint64_t v = digits ? strtoull(s, &end, 10) : 0;
-    if (!digits || *end)
-        return err_set(e, ERR_INVALID, "%s.%s: \"%.40s\" is not a number", f->section, f->key, s);
-    if (v < f->min || v > f->max)
-        return err_set(e, ERR_INVALID, "%s.%s: %" PRIu64 " is not between %" PRIu64 " and %" PRIu64,
-                       f->section, f->key, v, f->min, f->max);
-    *out = v;
-    return true;
-}
-
-static bool parse_bool(const struct field *f, const char *s, bool *out, err *e)
-{
-    bool yes = !strcmp(s, "true") || !strcmp(s, "yes") || !strcmp(s, "on") || !strcmp(s, "1");
-    bool no = !strcmp(s, "false") || !strcmp(s, "no") || !strcmp(s, "off") || !strcmp(s, "0");
-    if (!yes && !no)
-        return err_set(e, ERR_INVALID, "%s.%s: \"%.40s\" is neither true nor false", f->section,
-                       f->key, s);
-    *out = yes;
-    return true;
-}
-
-static bool parse_choice(const struct field *f, const char *s, uint32_t *out, err *e)
-{
-    char list[160] = "";
-    for (uint32_t i = 0; f->choices[i]; i++) {
-        if (!strcmp(f->choices[i], s)) {
-            *out = i;
-            return true;
-        }
-        size_t n = strlen(list);
-        snprintf(list + n, sizeof list - n, "%s%s", i ? ", " : "", f->choices[i]);
-    }
-    return err_set(e, ERR_INVALID, "%s.%s: \"%.40s\" is none of: %s", f->section, f->key, s, list);
-}
-
-static bool parse_mac(const struct field *f, const char *s, struct vm_mac *out, err *e)
-{
-    struct vm_mac m = {{0}};
-    size_t n = 0;
-    for (const char *p = s; n < 6; n++) {
-        char sep = p[0] && p[1] ? p[2] : 0;
-        if (!isxdigit((unsigned char)p[0]) || !isxdigit((unsigned char)p[1]) ||
-            (n < 5 ? sep != ':' && sep != '-' : sep != 0))
-            break;
-        char two[3] = {p[0], p[1], 0};
-        m.b[n] = (uint8_t)strtoul(two, NULL, 16);
-        p += 3;
-    }
-    if (n < 6 || (m.b[0] & 1))
-        return err_set(e, ERR_INVALID, "%s.%s: \"%.40s\" is not an adapter's hardware address",
-                       f->section, f->key, s);
-    *out = m;
-    return true;
-}
-
-static bool parse_string(const struct field *f, const char *s, char **out, err *e)
-{
-    if (strlen(s) > f->max)
-        return err_set(e, ERR_INVALID, "%s.%s: longer than %" PRIu64 " bytes", f->section, f->key,
-                       f->max);
-    return vm_config_string(out, s, e);
-}
-
-static bool field_parse(const struct field *f, void *base, const char *s, err *e)
-{
-    void *at = (char *)base + f->offset;
-    uint64_t v = 0;
-    switch (f->type) {
-    case T_U32:
-        if (!parse_number(f, s, &v, e))
-            return false;
-        *(uint32_t *)at = (uint32_t)v;
-        return true;
-    case T_U64: return parse_number(f, s, at, e);
-    case T_BOOL: return parse_bool(f, s, at, e);
-    case T_CHOICE: return parse_choice(f, s, at, e);
-    case T_STR: return parse_string(f, s, at, e);
-    case T_MAC: return parse_mac(f, s, at, e);
-    case T_GUID:
-        return guid_parse(s, at) ||
-               err_set(e, ERR_INVALID, "%s.%s: \"%.40s\" is not an id", f->section, f->key, s);
-    }
-    return false;
-}
-
-/* malloc'ed; "" for a string that is not set. */
-static char *field_format(const struct field *f, const void *base, err *e)
-{
-    const void *at = (const char *)base + f->offset;
-    char buf[64] = "";
-    const char *s = buf;
-    const uint8_t *m = at;
-    switch (f->type) {
-    case T_U32: snprintf(buf, sizeof buf, "%" PRIu32, *(const uint32_t *)at); break;
-    case T_U64: snprintf(buf, sizeof buf, "%" PRIu64, *(const uint64_t *)at); break;
-    case T_BOOL: s = *(const bool *)at ? "true" : "false"; break;
-    case T_CHOICE: s = f->choices[*(const uint32_t *)at]; break;
-    case T_STR: s = *(char *const *)at ? *(char *const *)at : ""; break;
-    case T_GUID: guid_format(at, buf); break;
-    case T_MAC:
-        snprintf(buf, sizeof buf, "%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4],
-                 m[5]);
-        break;
-    }
-    char *copy = strdup(s);
-    if (!copy)
-        no_memory(e);
-    return copy;
-}
-
-static void field_default(const struct field *f, void *base)
-{
-    void *at = (char *)base + f->offset;
-    if (f->type == T_U32 || f->type == T_CHOICE)
-        *(uint32_t *)at = (uint32_t)f->value;
-    else if (f->type == T_U64)
-        *(uint64_t *)at = f->value;
-    else if (f->type == T_BOOL)
-        *(bool *)at = f->value != 0;
-}
-
-static bool field_is_default(const struct field *f, const void *base)
-{
-    const void *at = (const char *)base + f->offset;
-    switch (f->type) {
-    case T_U32:
-    case T_CHOICE: return *(const uint32_t *)at == f->value;
-    case T_U64: return *(const uint64_t *)at == f->value;
-    case T_BOOL: return *(const bool *)at == (f->value != 0);
-    case T_STR: return !*(char *const *)at;
-    case T_GUID: return guid_is_zero(at);
-    case T_MAC: return !memcmp(at, &(struct vm_mac){{0}}, sizeof(struct vm_mac));
-    }
-    return false;
-}
-
-static void fields_clear(const struct field *f, size_t n, void *base)
-{
-    for (size_t i = 0; i < n; i++)
-        if (f[i].type == T_STR) {
-            char **s = (char **)((char *)base + f[i].offset);
-            free(*s);
-            *s = NULL;
-        }
-}
-
-static void fields_default(const struct field *f, size_t n, void *base)
-{
-    for (size_t i = 0; i < n; i++)
-        field_default(&f[i], base);
 }
 
 /* ---- the whole ---- */
@@ -419,10 +245,10 @@ struct vm_config *vm_config_copy(const struct vm_config *c, err *e)
             char *to = group_item(copy, gr, i);
             memcpy(to, from, gr->size);
             for (size_t k = 0; k < gr->n_fields; k++)
-                if (gr->fields[k].type == T_STR)
+                if (gr->fields[k].type == FIELD_STR)
                     *(char **)(to + gr->fields[k].offset) = NULL;
             for (size_t k = 0; k < gr->n_fields; k++)
-                if (gr->fields[k].type == T_STR &&
+                if (gr->fields[k].type == FIELD_STR &&
                     !vm_config_string((char **)(to + gr->fields[k].offset),
                                       *(char *const *)(from + gr->fields[k].offset), e))
                     return NULL;
@@ -436,7 +262,7 @@ static bool parse_fields(const struct keyfile *k, const char *section, const str
 {
     for (size_t i = 0; i < n; i++) {
         const char *v = keyfile_get(k, section ? section : f[i].section, f[i].key);
-        if (v && !(f[i].type == T_MAC && !*v) && !field_parse(&f[i], base, v, e))
+        if (v && !(f[i].type == FIELD_MAC && !*v) && !field_parse(&f[i], base, v, e))
             return section ? err_prefix(e, "[%s]", section) : false;
     }
     return true;
@@ -474,12 +300,12 @@ static bool parse_group(struct vm_config *c, const struct group *g, err *e)
 
 static bool check_version(const struct keyfile *k, err *e)
 {
-    static const struct field version = {"machine", "version", T_U32, 0, 1, UINT32_MAX};
+    static const struct field version = {"machine", "version", FIELD_U64, 0, 1, UINT32_MAX};
     const char *v = keyfile_get(k, "machine", "version");
     uint64_t n = 0;
     if (!v)
         return err_set(e, ERR_CORRUPT, "machine.version is missing");
-    if (!parse_number(&version, v, &n, e))
+    if (!field_parse(&version, &n, v, e))
         return false;
     if (n > VM_CONFIG_VERSION)
         return err_set(e, ERR_UNSUPPORTED,
@@ -511,7 +337,8 @@ static bool format_fields(struct keyfile *k, const char *section, const struct f
     for (size_t i = 0; i < n; i++) {
         const char *sec = section ? section : f[i].section;
         bool is_default = field_is_default(&f[i], base);
-        if (is_default && (f[i].type == T_GUID || f[i].type == T_MAC || !(f[i].flags & ALWAYS))) {
+        if (is_default &&
+            (f[i].type == FIELD_GUID || f[i].type == FIELD_MAC || !(f[i].flags & FIELD_ALWAYS))) {
             keyfile_unset(k, sec, f[i].key);
             continue;
         }
@@ -772,7 +599,7 @@ static const struct field *field_by_name(const char *key)
 bool vm_config_is_live(const char *key)
 {
     const struct field *f = field_by_name(key);
-    return f && (f->flags & LIVE);
+    return f && (f->flags & FIELD_LIVE);
 }
 
 const char *vm_config_choice(const char *key, uint32_t value)
