@@ -63,6 +63,8 @@ struct tr {
 /* Flags: where the guest's are, and that they get where they are needed. */
 void tr_save_flags(struct tr *t);
 void tr_load_flags(struct tr *t);
+/* What holds RAX meanwhile: LAHF needs it. */
+unsigned tr_spare(struct tr *t);
 /* Host flags are about to be lost; keeps the guest's if anyone still needs them. */
 void tr_clobber_flags(struct tr *t, bool needed);
 
@@ -72,12 +74,21 @@ unsigned tr_use_reg(struct tr *t, unsigned g, unsigned avoid, bool load);
 void tr_put_reg(struct tr *t, unsigned g, unsigned h);
 /* J_TMP and J_TMP2 are free. */
 void tr_forget_regs(struct tr *t);
+/* What a thunk has lost: the first n of what J_TMP and J_TMP2 held. */
+void tr_reload_regs(struct tr *t, const uint8_t kept[2], unsigned n);
+/* On condition `cc`, the interpreter or whoever fills a window does instruction k. */
+void tr_slow_way(struct tr *t, unsigned cc, unsigned k);
 /* Whether flags that are set before anyone reads them all are kept for this instruction. */
 static inline bool tr_merges(const struct tr *t, const struct step *s)
 {
     return s->r.flags_merge && (s->flags_after || t->exact);
 }
 
+/* translate-memory.c. dst = address of the operand, plus low, without segment base. Leaves flags
+ * alone but for RIP-relative ones far away, which cannot be. */
+void tr_address(struct tr *t, const struct reread *r, unsigned k, unsigned dst, int32_t low);
+/* The way out of line to a page that a window does not show: filled, and back. */
+void tr_open_window(struct tr *t, struct slow *s);
 /* J_ADDR = host address of `size` bytes at the linear address in J_ADDR, or off to the interpreter.
  * `stack`: it is likely to be where the last of these was. `wait`: others wait for the address.
  * Host flags are lost. */
