@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A system of the gallery, as a person makes it: the wizard builds a Debian, it boots in the window, its
-user logs in there and types, and it shuts down. VIREO_ENTRY: server or desktop."""
+"""A system of the gallery, as a person makes it, which is also what ./run --tour shows: the wizard builds a Debian,
+it boots in the window, its user types there, a checkpoint and back, the window is closed and opened again, and it
+shuts down. VIREO_ENTRY: server or desktop; the desktop is clicked in, too, fills the screen, and copies, pastes
+and sounds by the enhanced session."""
 import os
 import subprocess
 import sys
 import time
 
-import machine
-import ui
-import vireo
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)) + "/../session")
+import guest  # noqa: E402
+import machine  # noqa: E402
+import sounds  # noqa: E402
+import ui  # noqa: E402
+import vireo  # noqa: E402
 
 ENTRY = os.environ.get("VIREO_ENTRY", "server")
 GUESTS = os.environ["VIREO_GUESTS"]
@@ -17,7 +22,10 @@ NAME = "Debian " + ENTRY
 STEPS = ("Looking for packages", "Fetching packages", "Unpacking packages", "Setting up the system",
          "Writing the disk", "Packing the disk")
 
-# The packages of former runs.
+# The packages of former runs, the agent that a Vireo which is installed has beside its gallery, a loudspeaker.
+os.environ.setdefault("VIREO_AGENT_DEB", vireo.BUILD + "/session/guest/vireo-agent.deb")
+SOUND = os.environ["VIREO_GUI_INSIDE"] + "/sound"
+os.environ["PULSE_SERVER"] = f"unix:{SOUND}/native"
 os.makedirs(GUESTS + "/gallery", exist_ok=True)
 os.makedirs(os.environ["XDG_CACHE_HOME"] + "/vireo")
 os.symlink(GUESTS + "/gallery", os.environ["XDG_CACHE_HOME"] + "/vireo/gallery")
@@ -87,31 +95,26 @@ def until(serial, command, what):
     serial.wait(f"{what}-2", 1800)
 
 
-def click_screen():
-    ui.click(machine.screen(), f"^{NAME}$")
-    ui.need(machine.CAPTURED, "label")
-
-
 def terminal_on_desktop(serial):
     """A terminal in the guest's session, which then has the keyboard."""
     until(serial, "pgrep -x lxqt-panel >/dev/null", "panel")
     serial.say("XAUTHORITY=$HOME/.Xauthority DISPLAY=:0 setsid qterminal >/dev/null 2>&1 &")
     until(serial, "pgrep -P $(pgrep -x qterminal | head -1) bash >/dev/null 2>&1", "terminal")
     for _ in range(10):  # its window comes some time after its shell
-        click_screen()
+        machine.click_screen(NAME)
         machine.line("echo at-$((3*7)) >/dev/ttyS0")
         if serial.look("at-21", 30):
             break
     else:
         sys.exit("the terminal takes no keys")
-    vireo.shot("gallery-desktop")
+    vireo.shot("desktop")
     # xterm's mouse reports: a click is six bytes for the press and six for the release. What comes of further clicks
     # is read too, or the shell would have it as text.
     machine.line("printf '\\e[?1000h'; echo mouse-$((1+1)) >/dev/ttyS0; read -rsn12 k; printf '\\e[?1000l'; "
                  "while read -rsn1 -t2 x; do :; done; echo clicked-${#k} >/dev/ttyS0")
     serial.wait("mouse-2", 120)
     for _ in range(10):
-        click_screen()
+        machine.click_screen(NAME)
         if serial.look("clicked-12", 30):
             return
     sys.exit("the terminal sees no click")
@@ -121,36 +124,122 @@ def type_on_screen(serial):
     if ENTRY == "desktop":
         terminal_on_desktop(serial)
     else:
-        click_screen()
+        machine.click_screen(NAME)
         machine.line("tester")
         until(serial, "tr -d '\\0' </dev/vcs1 | grep -q Password:", "asked")
         machine.line("secret")
         until(serial, "tr -d '\\0' </dev/vcs1 | grep -q 'tester@debian:'", "shell")
     machine.type_line(serial, 6, 300)
-    vireo.shot(f"gallery-{ENTRY}-typed")
+    vireo.shot("typed")
 
 
-vireo.say("opening the application")
-app = vireo.start()
-vireo.shot("gallery-1-empty")
-go_to_build()
-vireo.shot("gallery-2-summary")
-vireo.say("building is cancelled once, which leaves nothing")
-cancel_leaves_nothing()
-vireo.say(f"building {NAME}")
-vm = build()
-assert os.path.exists(f"{vireo.STORE}/{vm}/disk.vhdx") and not os.path.exists(f"{vireo.STORE}/{vm}/disk.raw")
-vireo.say("it starts")
-ui.wait(lambda: vireo.state(vm) == "running", "the machine to run", 60)
-serial = vireo.Serial(vm)
-log_in(serial)
-vireo.say("its user has logged in; typing on the screen")
-type_on_screen(serial)
-vireo.say("a checkpoint, and back")
-serial = machine.back_in_time(NAME, vm, serial)
-vireo.say("shutting down")
-ui.press("Shut Down", "push button")
-ui.need("Off", "label", seconds=400)
-vireo.shot("gallery-3-off")
-vireo.stop(app)
-vireo.say("done")
+def xclip(*args, data=None):
+    return subprocess.run(["timeout", "20", "xclip", "-selection", "clipboard", *args], input=data, stderr=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE if data is None else subprocess.DEVNULL).stdout
+
+
+def paste(serial):
+    """Copied here, pasted into the guest's terminal by its keys."""
+    xclip("-i", data=b"from here")
+    for _ in range(10):
+        machine.click_screen(NAME)
+        machine.line("clear; read -rt 20 x; echo got-$x- >/dev/ttyS0")
+        ui.xdo("sleep", 2, "key", "--delay", "60", "ctrl+shift+v", "sleep", 2, "key", "Return")
+        if serial.wait(r"got-(.*)-", 120).group(1) == "from here":
+            return
+    sys.exit("what was copied here is not pasted in the guest")
+
+
+def copy():
+    """A word on the guest's terminal, marked by two clicks and copied by keys, is pasted here."""
+    machine.click_screen(NAME)
+    machine.line("clear; yes ofTheGuest | head -n 60")
+    for _ in range(10):
+        ui.xdo("sleep", 2)
+        machine.click_screen(NAME)
+        ui.xdo("sleep", 1, "click", "--repeat", 2, "--delay", 80, 1, "sleep", 1, "key", "--delay", "60", "ctrl+shift+c")
+        try:
+            ui.wait(lambda: xclip("-o") == b"ofTheGuest", "the word", 15)
+            vireo.shot("copied")
+            return
+        except ui.NotThere:
+            pass
+    sys.exit(f"what was copied in the guest is not pasted here: {xclip('-o')!r}")
+
+
+TONE = ("import math,struct,wave;w=wave.open('/tmp/tone.wav','wb');w.setparams((1,2,48000,0,'NONE',''));"
+        "w.writeframes(b''.join(struct.pack('<h',int(9000*math.sin(math.pi*i/24))) for i in range(480))*500)")
+
+
+def enhanced(serial):
+    need_enhanced()
+    vireo.shot("enhanced")
+    vireo.say("pasting there what was copied here, and here what was copied there")
+    paste(serial)
+    copy()
+    vireo.say("a tone that the guest plays is heard here")
+    serial.say(f'python3 -c "{TONE}"; echo made-$((1+1))')
+    serial.wait("made-2", 300)
+    listener = sounds.Listener(os.environ)
+    for _ in range(6):
+        serial.say("paplay -d vireo /tmp/tone.wav; echo played-$((1+1))")
+        serial.wait("played-2", 300)
+        if listener.tone():
+            break
+    else:
+        sys.exit(f"the guest's tone is not heard: {len(listener.heard)} bytes")
+    listener.end()
+
+
+def need_enhanced():
+    ui.wait(lambda: [n for n, _ in ui.walk(ui.app()) if n.get_role_name() == "label"
+                     and n.get_name().startswith("Enhanced session")], "the enhanced session", 900)
+
+
+pulse = guest.pulse(SOUND, "module-null-sink sink_name=out rate=48000")
+try:
+    vireo.say("opening the application")
+    app = vireo.start()
+    vireo.shot("empty")
+    go_to_build()
+    vireo.shot("summary")
+    vireo.say("building is cancelled once, which leaves nothing")
+    cancel_leaves_nothing()
+    vireo.say(f"building {NAME}")
+    vm = build()
+    assert os.path.exists(f"{vireo.STORE}/{vm}/disk.vhdx") and not os.path.exists(f"{vireo.STORE}/{vm}/disk.raw")
+    vireo.say("it starts")
+    ui.wait(lambda: vireo.state(vm) == "running", "the machine to run", 60)
+    serial = vireo.Serial(vm)
+    vireo.shot("starts")
+    log_in(serial)
+    vireo.say("its user has logged in; typing on the screen")
+    type_on_screen(serial)
+    if ENTRY == "desktop":
+        vireo.say("the enhanced session")
+        enhanced(serial)
+    vireo.say("the full screen")
+    machine.full_screen(NAME, serial, vm if ENTRY == "desktop" else None)
+    vireo.say("a checkpoint, and back")
+    serial = machine.back_in_time(NAME, vm, serial)
+    if ENTRY == "desktop":
+        need_enhanced()
+    vireo.say("its window is closed, the application ends; the machine runs on")
+    machine.close(NAME, vm)
+    vireo.shot("library")
+    vireo.stop(app)
+    assert vireo.state(vm) == "running"
+    vireo.say("and opens again")
+    app = vireo.start()
+    machine.open_again(NAME)
+    machine.type_line(serial, 5, 300)
+    vireo.shot("opened-again")
+    vireo.say("shutting down")
+    ui.press("Shut Down", "push button")
+    ui.need("Off", "label", seconds=400)
+    ui.wait(lambda: vireo.state(vm) == "off", "the worker to end")
+    vireo.shot("off")
+    vireo.stop(app)
+    vireo.say("done")
+finally:
+    pulse.kill()

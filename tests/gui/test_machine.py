@@ -4,7 +4,6 @@ screen and back, runs on when its window is closed, is opened again, and shuts d
 import os
 import subprocess
 import sys
-import time
 
 import machine
 import ui
@@ -56,8 +55,7 @@ def lit():
 
 
 def pointer(serial):
-    ui.click(machine.screen(), f"^{NAME}$")
-    ui.need(machine.CAPTURED, "label")
+    machine.click_screen(NAME)
     # EV_KEY BTN_LEFT, up after down
     assert serial.do("i=0; until pointer | grep -q '^1 110 0 0' || [ $i -gt 50 ]; do sleep 0.2; i=$((i+1)); done; "
                      "pointer | grep -q '^1 110 1 0'") == 0, "no click in the guest"
@@ -65,26 +63,6 @@ def pointer(serial):
     at = [int(serial.wait(rf"3 {axis} (\w+) 0").group(1), 16) for axis in (0, 1)]
     serial.wait("VIREO-STATUS")
     assert all(abs(v - 0x4000) < 0x400 for v in at), f"clicked at {at}, of 32768"
-
-
-def full_screen(serial):
-    wid = ui.focus(f"^{NAME}$")
-    ui.xdo("key", "--delay", "60", "Control_L+Alt_L")
-    ui.gone(machine.CAPTURED, "label")
-    ui.xdo("key", "F11")
-    ui.wait(lambda: ui.geometry(wid)[2:] == (1440, 1000), "the full screen")
-    vireo.shot("machine-full")
-    for _ in range(4):
-        ui.xdo("key", "Return")  # into the screen, once the window is laid out
-        time.sleep(1)
-        machine.line("clear; echo typed-$((3*7)) >/dev/ttyS0")
-        if serial.look("typed-21", 15):
-            break
-    else:
-        sys.exit("the screen takes no keys in full screen")
-    ui.xdo("key", "--delay", "60", "Control_L+Alt_L")
-    ui.xdo("key", "F11")
-    ui.wait(lambda: ui.geometry(wid)[2:] != (1440, 1000), "the window")
 
 
 app = vireo.start()
@@ -98,26 +76,18 @@ serial.wait("VIREO-READY", 240)
 pointer(serial)
 machine.type_line(serial, 6)
 vireo.shot("machine-typed")
-full_screen(serial)
+machine.full_screen(NAME, serial)
 serial = machine.back_in_time(NAME, vm, serial)
 
-# Closing leaves it running and says so once.
-ui.focus(f"^{NAME}$")
-ui.xdo("key", "alt+F4")
-ui.press("Understood", "push button")
-ui.wait(lambda: not subprocess.run(["xdotool", "search", "--onlyvisible", "--name", f"^{NAME}$"],
-                                   capture_output=True).stdout, "the console to close")
+machine.close(NAME, vm)
 assert serial.do("true") == 0
-assert vireo.state(vm) == "running"
 vireo.shot("machine-thumbnail")
 vireo.stop(app)
 assert serial.do("true") == 0, "it ended with the application"
 
 # And again.
 app = vireo.start()
-ui.click(ui.need(NAME, "list item"), "Virtual Machines")
-ui.window_id(f"^{NAME}$")
-ui.click(machine.screen(), f"^{NAME}$")
+machine.open_again(NAME)
 machine.type_line(serial, 5)
 ui.press("Shut Down", "push button")
 ui.need("Off", "label", seconds=120)

@@ -16,6 +16,7 @@ sound_folder = os.environ["VIREO_GUI_INSIDE"] + "/sound"
 os.environ["PULSE_SERVER"] = f"unix:{sound_folder}/native"
 
 import guest  # noqa: E402
+import sounds  # noqa: E402
 import ui  # noqa: E402
 import vireo  # noqa: E402
 
@@ -168,30 +169,12 @@ def files_out(g):
 
 
 def sound(g):
-    rec = subprocess.Popen(["parecord", "-d", "out.monitor", "--raw", "--format=s16le", "--channels=1", "--rate=48000"],
-                           stdout=subprocess.PIPE, env=HOST)
-    heard = bytearray()
-
-    def listen():
-        while data := rec.stdout.read1(65536):
-            heard.extend(data)
-    threading.Thread(target=listen, daemon=True).start()
+    listener = sounds.Listener(HOST)
     subprocess.run(["sox", "-n", "-r", "48000", "-c", "2", g.folder + "/tone.wav", "synth", "3", "sine", "1000"], check=True)
     play = subprocess.Popen(["paplay", "-d", "vireo", g.folder + "/tone.wav"], env=g.env)
-
-    def loud():
-        import array
-        a = array.array("h", bytes(heard[:len(heard) // 2 * 2]))
-        part = [v for v in a if abs(v) > 300]
-        if len(part) < 48000:
-            return False
-        ups = [i for i in range(1, len(a)) if a[i - 1] < 0 <= a[i]]
-        spans = sorted(b - c for b, c in zip(ups[1:], ups))
-        return bool(spans) and 47 <= spans[len(spans) // 2] <= 49
-    ui.wait(loud, "a tone of 1000 Hz from the window", 60)
+    ui.wait(listener.tone, "a tone of 1000 Hz from the window", 60)
     play.wait()
-    rec.kill()
-    rec.wait()
+    listener.end()
 
 
 def asked_sizes(g):

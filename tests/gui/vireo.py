@@ -15,7 +15,7 @@ DIR = os.environ["VIREO_GUI_INSIDE"]
 BUILD = os.environ["VIREO_BUILD"]
 STORE = os.environ["XDG_DATA_HOME"] + "/vireo"
 SHOTS = os.environ.get("VIREO_SHOTS")
-_count = 0
+_count = _shots = 0
 
 
 def start(*args):
@@ -155,7 +155,10 @@ def say(text):
 
 
 def shot(name):
+    """$VIREO_TOUR: for people who look at them in their order."""
+    global _shots
     if SHOTS:
         os.makedirs(SHOTS, exist_ok=True)
         time.sleep(0.6)
-        ui.shot(f"{SHOTS}/{name}.png")
+        _shots += 1
+        ui.shot(f"{SHOTS}/{f'{_shots:02}-' if os.environ.get('VIREO_TOUR') else ''}{name}.png")
