@@ -161,7 +161,7 @@ GtkWidget *vireo_settings_row_new(const VireoSettingRow *row, const char *key, V
     adw_preferences_row_set_title(ADW_PREFERENCES_ROW(b->row), _(row->title));
     if (row->subtitle && row->kind != VIREO_ROW_CHOICE && ADW_IS_ACTION_ROW(b->row))
         adw_action_row_set_subtitle(ADW_ACTION_ROW(b->row), _(row->subtitle));
-    if (b->control == b->row) /* others are labelled by their row */
+    if (b->control == b->row && !ADW_IS_ENTRY_ROW(b->row)) /* others are labelled by their row */
         gtk_accessible_update_property(GTK_ACCESSIBLE(b->row), GTK_ACCESSIBLE_PROPERTY_LABEL,
                                        _(row->title), -1);
     g_object_set_data_full(G_OBJECT(b->row), BINDING, b, free_binding);

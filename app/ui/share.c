@@ -5,6 +5,7 @@
 
 #include "app/remote.h"
 #include "app/ui/choose-file.h"
+#include "app/ui/names.h"
 #include "app/ui/settings-rows.h"
 #include "vireo-remote1.h"
 
@@ -98,6 +99,7 @@ static GtkWidget *password_row(Share *s, VireoRemoteKind kind, const char *title
     adw_preferences_row_set_title(ADW_PREFERENCES_ROW(row), title);
     gtk_editable_set_text(GTK_EDITABLE(row), password ? password : "");
     adw_entry_row_set_show_apply_button(ADW_ENTRY_ROW(row), TRUE);
+    vireo_tidy_names(row);
     g_signal_connect_data(row, "apply", G_CALLBACK(on_password), server_new(s, kind), server_free,
                           0);
     return row;

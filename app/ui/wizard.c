@@ -543,6 +543,7 @@ static void vireo_wizard_init(VireoWizard *self)
     set_limits(self);
     connect_all(self);
     update(self);
+    vireo_tidy_names(GTK_WIDGET(self));
 }
 
 GtkWindow *vireo_wizard_new(VireoLibrary *library, GtkWindow *parent)
