@@ -8,8 +8,9 @@
 
 G_DEFINE_QUARK(vireo - error - quark, vireo_error)
 
-/* Core's texts are English and name the object and the reason. Where the person reads another
- * language, a sentence of that language for the kind of error comes first. */
+/* Core's texts name the object and the reason. Where the person reads another language than English
+ * and the text is not translated (core-texts.c), a sentence of that language for the kind of error
+ * comes first. */
 static const struct {
     const char *name; /* of the D-Bus error */
     const char *text;
@@ -41,10 +42,20 @@ static char *explain(enum err_code code, const char *text)
     return g_strdup_printf(_("%s (%s)"), _(kind), text);
 }
 
+static const char *look_up(const char *fmt)
+{
+    return gettext(fmt);
+}
+
+void vireo_error_translate(void)
+{
+    err_translate(look_up);
+}
+
 void vireo_error_set(GError **error, const err *e)
 {
     g_autofree char *valid = g_utf8_make_valid(e->text, -1);
-    g_autofree char *text = explain(e->code, valid);
+    g_autofree char *text = e->local ? g_strdup(valid) : explain(e->code, valid);
     g_set_error_literal(error, VIREO_ERROR, (int)e->code, text);
 }
 

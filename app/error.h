@@ -10,6 +10,9 @@
 #define VIREO_ERROR (vireo_error_quark())
 GQuark vireo_error_quark(void); /* codes are enum err_code */
 
+/* Core's texts in the person's language, too, as far as there are such. Before anything of core is
+ * called. */
+void vireo_error_translate(void);
 void vireo_error_set(GError **error, const err *e);
 /* The text without the D-Bus error's name. */
 char *vireo_error_text(const GError *error);

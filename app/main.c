@@ -3,6 +3,7 @@
 #include <locale.h>
 
 #include "app/application.h"
+#include "app/error.h"
 
 int main(int argc, char **argv)
 {
@@ -11,6 +12,7 @@ int main(int argc, char **argv)
     bindtextdomain(GETTEXT_PACKAGE, locale_dir ? locale_dir : VIREO_LOCALEDIR);
     bind_textdomain_codeset(GETTEXT_PACKAGE, "UTF-8");
     textdomain(GETTEXT_PACKAGE);
+    vireo_error_translate();
     g_set_application_name("Vireo");
     g_autoptr(VireoApplication) app = vireo_application_new();
     return g_application_run(G_APPLICATION(app), argc, argv);

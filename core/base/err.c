@@ -32,6 +32,18 @@ static enum err_code code_of_errno(int sys)
     }
 }
 
+static const char *(*translation)(const char *fmt);
+
+void err_translate(const char *(*lookup)(const char *fmt))
+{
+    translation = lookup;
+}
+
+__attribute__((format_arg(1))) static const char *look_up(const char *fmt)
+{
+    return translation ? translation(fmt) : fmt;
+}
+
 bool err_set(err *e, enum err_code code, const char *fmt, ...)
 {
     if (!e)
@@ -39,8 +51,9 @@ bool err_set(err *e, enum err_code code, const char *fmt, ...)
     va_list ap;
     e->code = code;
     e->sys = 0;
+    e->local = look_up(fmt) != fmt;
     va_start(ap, fmt);
-    vsnprintf(e->text, sizeof e->text, fmt, ap);
+    vsnprintf(e->text, sizeof e->text, look_up(fmt), ap);
     va_end(ap);
     return false;
 }
@@ -52,8 +65,9 @@ bool err_errno(err *e, int sys, const char *fmt, ...)
     va_list ap;
     e->code = code_of_errno(sys);
     e->sys = sys;
+    e->local = look_up(fmt) != fmt;
     va_start(ap, fmt);
-    int n = vsnprintf(e->text, sizeof e->text, fmt, ap);
+    int n = vsnprintf(e->text, sizeof e->text, look_up(fmt), ap);
     va_end(ap);
     if (n >= 0 && (size_t)n < sizeof e->text)
         snprintf(e->text + n, sizeof e->text - (size_t)n, ": %s", strerror(sys));
@@ -67,8 +81,9 @@ bool err_prefix(err *e, const char *fmt, ...)
     char old[sizeof e->text];
     va_list ap;
     memcpy(old, e->text, sizeof old);
+    e->local = e->local && look_up(fmt) != fmt;
     va_start(ap, fmt);
-    int n = vsnprintf(e->text, sizeof e->text, fmt, ap);
+    int n = vsnprintf(e->text, sizeof e->text, look_up(fmt), ap);
     va_end(ap);
     if (n >= 0 && (size_t)n < sizeof e->text)
         snprintf(e->text + n, sizeof e->text - (size_t)n, ": %.400s", old);

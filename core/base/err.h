@@ -3,7 +3,7 @@
  * Errors of core/: a function that can fail returns bool (or a pointer, or a descriptor) and takes
  * an `err *` last. The struct lives on the caller's stack, owns nothing and needs no clean-up.
  * Passing NULL is allowed: the reason is then dropped. Texts are for people: they say what failed,
- * on which object and why, and name no function.
+ * on which object and why, and name no function. They are English unless err_translate was given.
  * Thread: any; one err belongs to one thread.
  */
 #ifndef VIREO_BASE_ERR_H
@@ -32,7 +32,8 @@ enum err_code {
 
 typedef struct err {
     enum err_code code;
-    int sys; /* the errno behind it, or 0 */
+    int sys;    /* the errno behind it, or 0 */
+    bool local; /* all of the text is in the person's language */
     char text[496];
 } err;
 
@@ -40,6 +41,12 @@ typedef struct err {
     {                    \
         .code = ERR_NONE \
     }
+
+/*
+ * From now on every format below is looked up by `lookup`, which returns the same format in the
+ * person's language, or its argument. Once, before there are threads.
+ */
+void err_translate(const char *(*lookup)(const char *fmt));
 
 /* Sets code and text; always returns false, so that callers can `return err_set(...)`. */
 bool err_set(err *e, enum err_code code, const char *fmt, ...)

@@ -119,7 +119,7 @@ static struct vm_config *read_config(int folder, err *e)
         return NULL;
     struct vm_config *c = vm_config_parse(text, len, e);
     if (!c)
-        err_prefix(e, "Its configuration (" STORE_CONFIG_NAME ") is damaged");
+        err_prefix(e, "Its configuration (%s) is damaged", STORE_CONFIG_NAME);
     return c;
 }
 

@@ -175,9 +175,13 @@ ui.xdo("key", "Escape")
 ui.gone(_("Type Clipboard Text"), "frame")
 ui.focus("^Running one$")
 ui.xdo("key", "F11")
-ui.xdo("mousemove", 300, 300)
-ui.xdo("mousemove", 300, 1)
-ui.need(label("_Leave Full Screen"), "push button")
+for _i in range(20):  # once it fills the screen
+    ui.xdo("mousemove", 300, 200, "sleep", 0.3, "mousemove", 300, 1)
+    try:
+        ui.need(label("_Leave Full Screen"), "push button", seconds=5)
+        break
+    except ui.NotThere:
+        pass
 look("fullscreen")
 ui.press(label("_Leave Full Screen"), "push button")
 ui.gone(label("_Leave Full Screen"), "push button")

@@ -10,6 +10,7 @@ gi.require_version("Atspi", "2.0")
 from gi.repository import Atspi  # noqa: E402
 
 Atspi.init()
+Atspi.set_timeout(30000, 60000)  # of answers, in milliseconds: on a busy host 0.8 s are not enough
 SCALE = int(os.environ.get("GDK_SCALE", "1"))  # pixels of the display for one of the application's
 
 

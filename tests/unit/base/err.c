@@ -19,6 +19,27 @@ static void texts_and_codes(void)
     CHECK(!err_set(NULL, ERR_IO, "nobody listens"));
 }
 
+static const char *other_language(const char *fmt)
+{
+    return !strcmp(fmt, "bad %d") ? "schlecht %d" : fmt;
+}
+
+static void texts_are_looked_up(void)
+{
+    err e = ERR_INIT;
+    err_translate(other_language);
+    err_set(&e, ERR_CORRUPT, "bad %d", 7);
+    CHECK_STR(e.text, "schlecht 7");
+    CHECK(e.local);
+    err_prefix(&e, "disk %s", "a.vhdx");
+    CHECK_STR(e.text, "disk a.vhdx: schlecht 7");
+    CHECK(!e.local);
+    err_translate(NULL);
+    err_set(&e, ERR_CORRUPT, "bad %d", 7);
+    CHECK_STR(e.text, "bad 7");
+    CHECK(!e.local);
+}
+
 static void long_texts_are_cut(void)
 {
     err e = ERR_INIT;
@@ -28,6 +49,6 @@ static void long_texts_are_cut(void)
     CHECK_EQ(strlen(e.text), sizeof e.text - 1);
 }
 
-static const struct check_test tests[] = {CHECK_TEST(texts_and_codes),
-                                          CHECK_TEST(long_texts_are_cut)};
+static const struct check_test tests[] = {
+    CHECK_TEST(texts_and_codes), CHECK_TEST(texts_are_looked_up), CHECK_TEST(long_texts_are_cut)};
 CHECK_MAIN(tests)
