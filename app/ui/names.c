@@ -14,21 +14,21 @@ static void name_split_button(AdwSplitButton *split)
 {
     GtkWidget *w = gtk_widget_get_first_child(GTK_WIDGET(split));
     for (; w; w = gtk_widget_get_next_sibling(w)) {
-        if (GTK_IS_MENU_BUTTON(w)) {
+        if (GTK_IS_MENU_BUTTON(w)) /* the button within has its name, too */
             set_name(w, adw_split_button_get_dropdown_tooltip(split));
-            set_name(gtk_widget_get_first_child(w), adw_split_button_get_dropdown_tooltip(split));
-        } else if (GTK_IS_BUTTON(w))
+        else if (GTK_IS_BUTTON(w))
             set_name(w, gtk_widget_get_tooltip_text(GTK_WIDGET(split)));
     }
 }
 
-/* The eye of a password's row, which has an icon alone. */
-static void name_eye(GtkWidget *w)
+/* Gives the name to the buttons below that have an icon alone, and not even a tooltip. */
+static void name_icons(GtkWidget *w, const char *name)
 {
-    if (GTK_IS_BUTTON(w))
-        set_name(w, _("Show or Hide the Password"));
+    if (GTK_IS_BUTTON(w) && gtk_button_get_icon_name(GTK_BUTTON(w)) &&
+        !gtk_widget_get_tooltip_text(w))
+        set_name(w, name);
     for (w = gtk_widget_get_first_child(w); w; w = gtk_widget_get_next_sibling(w))
-        name_eye(w);
+        name_icons(w, name);
 }
 
 void vireo_tidy_names(GtkWidget *root)
@@ -36,7 +36,9 @@ void vireo_tidy_names(GtkWidget *root)
     if (GTK_IS_BUTTON(root) && gtk_button_get_use_underline(GTK_BUTTON(root)))
         gtk_accessible_reset_property(GTK_ACCESSIBLE(root), GTK_ACCESSIBLE_PROPERTY_LABEL);
     if (ADW_IS_PASSWORD_ENTRY_ROW(root))
-        name_eye(root);
+        name_icons(root, _("Show or Hide the Password"));
+    if (GTK_IS_INFO_BAR(root))
+        name_icons(root, _("Close"));
     if (ADW_IS_SPLIT_BUTTON(root)) {
         name_split_button(ADW_SPLIT_BUTTON(root));
         return;

@@ -163,8 +163,6 @@ for page in ("Machine", "Disks", "Network", "Console", "Management"):
     check("Settings of First", page)
 close("Settings of First")
 vireo.stop(app)
-if True:
-    print(come)
 problems = [f"{title}, {page}: the keyboard does not come to the {what}" for title in there
             for what, page in there[title].items() if what not in come[title]]
 print(*problems, sep="\n", file=sys.stderr)
