@@ -109,6 +109,14 @@ def close(name, vm):
     assert vireo.state(vm) == "running"
 
 
+def shut_down(vm, seconds=120):
+    """From the toolbar; then it may be started again."""
+    ui.press("Shut Down", "push button")
+    ui.need("Off", "label", seconds=seconds)
+    ui.wait(lambda: vireo.state(vm) == "off", "the worker to end")
+    ui.wait(lambda: ui.enabled(ui.find("Start", "push button")), "the offer to start it again")
+
+
 def open_again(name):
     ui.click(ui.need(name, "list item"), "Virtual Machines")
     ui.window_id(f"^{name}$")

@@ -95,7 +95,7 @@ def until(serial, command, what):
     serial.wait(f"{what}-2", 1800)
 
 
-def terminal_on_desktop(serial):
+def terminal_on_desktop(serial, vm):
     """A terminal in the guest's session, which then has the keyboard."""
     until(serial, "pgrep -x lxqt-panel >/dev/null", "panel")
     serial.say("XAUTHORITY=$HOME/.Xauthority DISPLAY=:0 setsid qterminal >/dev/null 2>&1 &")
@@ -107,6 +107,7 @@ def terminal_on_desktop(serial):
             break
     else:
         sys.exit("the terminal takes no keys")
+    machine.settled(vm, 600)
     vireo.shot("desktop")
     # xterm's mouse reports: a click is six bytes for the press and six for the release. What comes of further clicks
     # is read too, or the shell would have it as text.
@@ -120,9 +121,9 @@ def terminal_on_desktop(serial):
     sys.exit("the terminal sees no click")
 
 
-def type_on_screen(serial):
+def type_on_screen(serial, vm):
     if ENTRY == "desktop":
-        terminal_on_desktop(serial)
+        terminal_on_desktop(serial, vm)
     else:
         machine.click_screen(NAME)
         machine.line("tester")
@@ -214,7 +215,7 @@ try:
     vireo.shot("starts")
     log_in(serial)
     vireo.say("its user has logged in; typing on the screen")
-    type_on_screen(serial)
+    type_on_screen(serial, vm)
     if ENTRY == "desktop":
         vireo.say("the enhanced session")
         enhanced(serial)
@@ -235,9 +236,7 @@ try:
     machine.type_line(serial, 5, 300)
     vireo.shot("opened-again")
     vireo.say("shutting down")
-    ui.press("Shut Down", "push button")
-    ui.need("Off", "label", seconds=400)
-    ui.wait(lambda: vireo.state(vm) == "off", "the worker to end")
+    machine.shut_down(vm, 400)
     vireo.shot("off")
     vireo.stop(app)
     vireo.say("done")
