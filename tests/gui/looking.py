@@ -35,4 +35,5 @@ def check_names(where):
 
 def look(name):
     vireo.shot(f"{name}-{LANG}{os.environ.get('VIREO_SHOT_TAG', '')}")
-    check_names(name)
+    if not os.environ.get("VIREO_LOOK_ALONE"):
+        check_names(name)
