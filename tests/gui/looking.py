@@ -21,10 +21,7 @@ def check_names(where):
         try:
             s = n.get_state_set()
             role = n.get_role_name()
-            name = n.get_name()
-            if name.startswith(("Gtk", "Adw")):  # its class, said for want of a name
-                name = ""
-            if (s.contains(ui.Atspi.StateType.FOCUSABLE) and ui.showing(n) and not name
+            if (s.contains(ui.Atspi.StateType.FOCUSABLE) and ui.showing(n) and not n.get_name()
                     and role not in NAMELESS_OK and not said_by_label(n)):
                 parent = n.get_parent()
                 problems.append(f"{where}: a {role} without a name in "

@@ -165,5 +165,7 @@ close("Settings of First")
 vireo.stop(app)
 problems = [f"{title}, {page}: the keyboard does not come to the {what}" for title in there
             for what, page in there[title].items() if what not in come[title]]
+problems += [f"{title}: a {what.split(' “')[0]} without a name" for title in come  # or its class, for want of one
+             for what in come[title] if what.split(" “")[1].startswith(("Gtk", "Adw")) and what.split(" ")[0] in ("push", "text", "check")]
 print(*problems, sep="\n", file=sys.stderr)
 sys.exit(bool(problems))

@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the application costs, in seconds of processor time: until its window is there with 50 machines in the
-store, and for each update of a console of 1280x800. Tells, asserts nothing. Inside tests/gui/run:
-    VIREO_BENCH=1 tests/gui/run BUILD tests/bench/ui/bench.py"""
+store, for each update of a console of 1280x800, and with a real machine that rests; and how long a key takes.
+Tells, asserts nothing. Inside tests/gui/run, as an ordinary user; the real machine where the tests' guests are:
+    VIREO_BENCH=1 VIREO_GUESTS=DIR tests/gui/run BUILD tests/bench/ui/bench.py"""
+import ctypes
+import json
 import os
+import select
 import subprocess
 import sys
 import time
@@ -105,9 +109,83 @@ def updates(name, shape):
     ctl("turn-off", name)
 
 
+def real():
+    """A Debian kernel with a shell: at rest, and a key's way to a program in it that answers on the serial port."""
+    guests, here = os.environ["VIREO_GUESTS"], os.path.dirname(os.path.abspath(__file__))
+    initrd = DIR + "/initrd.gz"
+    subprocess.run([here + "/../../guests/mkinitrd", "--guests", guests, "--out", initrd, "--kernel", "full", "--modules",
+                    "hv_vmbus hyperv_keyboard hyperv_drm hv_utils evdev", "--script", here + "/../../gui/machine-guest.sh"], check=True)
+    os.environ["VIREO_WORKER"] = BUILD + "/app/worker/vireo-vm"
+    vm = ctl("create", "Real", "--memory", "512M", "--kernel", guests + "/kernels/full/vmlinuz", "--initrd", initrd,
+             "--append", "console=tty0 console=ttyS0 do=script")
+    ctl("start", "Real")
+    worker = json.loads(ctl("info", vm, "--json"))[0]["ProcessId"]
+    serial = subprocess.Popen([BUILD + "/app/cli/vireoctl", "serial", vm], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def answer(until):
+        text = b""
+        while until not in text:
+            piece = os.read(serial.stdout.fileno(), 4096)
+            if not piece:
+                sys.exit(f"the machine ended: {text[-2000:]}")
+            text += piece
+
+    def say(line):
+        serial.stdin.write(line + b"\n")
+        serial.stdin.flush()
+    answer(b"VIREO-READY")
+    p = application(10)
+    subprocess.run(["gdbus", "call", "--session", "-d", "org.vireo.Vireo", "-o", "/org/vireo/Vireo", "-m",
+                    "org.freedesktop.Application.ActivateAction", "open", f"[<'{vm}'>]", "{}"], check=True,
+                   capture_output=True)
+    wait(lambda: shown("^Real$"), "the console")
+    settle(p.pid)
+    time.sleep(10)  # the guest's own beginnings
+    before = cpu(p.pid), cpu(worker)
+    time.sleep(20)
+    app, work = cpu(p.pid) - before[0], cpu(worker) - before[1]
+    print(f"a machine at rest in its window: application {app / 200:.2f} %, worker {work / 200:.2f} % of a core", flush=True)
+
+    # The keyboard's events come back on the serial port, as they are.
+    say(b"for e in /sys/class/input/event*; do grep -qi keyboard $e/device/name && k=/dev/input/${e##*/}; done; cat $k >/dev/ttyS0")
+    window = shown("^Real$").split()[0].decode()
+    subprocess.run(["xdotool", "windowactivate", "--sync", window, "key", "Return"], check=True)
+    x11, xtst = ctypes.CDLL("libX11.so.6"), ctypes.CDLL("libXtst.so.6")
+    x11.XOpenDisplay.restype = ctypes.c_void_p
+    display = ctypes.c_void_p(x11.XOpenDisplay(None))
+    code = x11.XKeysymToKeycode(display, ctypes.c_ulong(0x61))
+
+    def key(down):
+        xtst.XTestFakeKeyEvent(display, code, down, ctypes.c_ulong(0))
+        x11.XFlush(display)
+
+    def quiet():
+        while select.select([serial.stdout], [], [], 0.3)[0]:
+            os.read(serial.stdout.fileno(), 4096)
+    taken = []
+    for _ in range(60):
+        quiet()
+        begin = time.monotonic()
+        key(1)
+        if select.select([serial.stdout], [], [], 10)[0]:
+            taken.append((time.monotonic() - begin) * 1000)
+        quiet()
+        key(0)
+    taken.sort()
+    print(f"key to the display, to the answer of a program in the guest by its serial port: median {taken[len(taken) // 2]:.1f} ms, least {taken[0]:.1f} ms of {len(taken)}",
+          flush=True)
+    serial.kill()
+    p.terminate()
+    p.wait()
+    ctl("turn-off", "Real")
+    ctl("delete", "Real", "--yes")
+
+
 updates("64x64", "64x64")
 updates("1280x800", "1280x800")
 updates("still", None)
+if os.environ.get("VIREO_GUESTS"):
+    real()
 for i in range(50):
     ctl("create", f"Machine {i}")
 start()
