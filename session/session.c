@@ -193,11 +193,23 @@ static void remove_viewer(VireoSession *self, GDBusConnection *c)
     vireo_session_update(self);
 }
 
+/* Skeletons hold the connections that they are exported on, also when those have ended. */
+static void unexport(VireoSession *self, GDBusConnection *connection)
+{
+    GDBusInterfaceSkeleton *const all[] = {G_DBUS_INTERFACE_SKELETON(self->skeleton),
+                                           vireo_clipboard_skeleton(self->clipboard),
+                                           vireo_audio_skeleton(self->audio)};
+    for (guint i = 0; i < G_N_ELEMENTS(all); i++)
+        if (g_dbus_interface_skeleton_has_connection(all[i], connection))
+            g_dbus_interface_skeleton_unexport_from_connection(all[i], connection);
+}
+
 static void on_connection_closed(GDBusConnection *c, gboolean remote, GError *error,
                                  VireoSession *self)
 {
     g_signal_handlers_disconnect_by_data(c, self);
     remove_viewer(self, c);
+    unexport(self, c);
     g_hash_table_remove(self->connections, c);
 }
 

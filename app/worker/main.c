@@ -90,6 +90,35 @@ static int enter_sandbox(struct worker *w)
 
 /* ---- D-Bus ---- */
 
+enum { OBJECTS = 5 };
+
+struct object {
+    gpointer skeleton;
+    const char *path;
+};
+
+static void list_objects(struct worker *w, struct object out[OBJECTS])
+{
+    const struct object objects[OBJECTS] = {{w->machine, WORKER_MACHINE_PATH},
+                                            {w->display, WORKER_VM_PATH},
+                                            {w->console, WORKER_CONSOLE_PATH},
+                                            {w->keyboard, WORKER_CONSOLE_PATH},
+                                            {w->mouse, WORKER_CONSOLE_PATH}};
+    memcpy(out, objects, sizeof objects);
+}
+
+/* Skeletons hold the connections that they are exported on, also when those have ended. */
+static void unexport_all(struct worker *w, GDBusConnection *c)
+{
+    struct object objects[OBJECTS];
+    list_objects(w, objects);
+    for (size_t i = 0; i < OBJECTS; i++)
+        if (g_dbus_interface_skeleton_has_connection(objects[i].skeleton, c))
+            g_dbus_interface_skeleton_unexport_from_connection(objects[i].skeleton, c);
+    worker_session_unexport(w->session, c);
+    worker_remote_unexport(w->remote, c);
+}
+
 static void on_closed(GDBusConnection *c, gboolean remote, GError *error, gpointer data)
 {
     struct worker *w = data;
@@ -99,20 +128,15 @@ static void on_closed(GDBusConnection *c, gboolean remote, GError *error, gpoint
             vm_power_off(w->vm);
         worker_end(w, "off", "The program that ran the machine has gone.");
     }
+    unexport_all(w, c);
     g_ptr_array_remove(w->connections, c);
 }
 
 static gboolean export_all(struct worker *w, GDBusConnection *c)
 {
-    const struct {
-        gpointer skeleton;
-        const char *path;
-    } objects[] = {{w->machine, WORKER_MACHINE_PATH},
-                   {w->display, WORKER_VM_PATH},
-                   {w->console, WORKER_CONSOLE_PATH},
-                   {w->keyboard, WORKER_CONSOLE_PATH},
-                   {w->mouse, WORKER_CONSOLE_PATH}};
-    for (size_t i = 0; i < G_N_ELEMENTS(objects); i++)
+    struct object objects[OBJECTS];
+    list_objects(w, objects);
+    for (size_t i = 0; i < OBJECTS; i++)
         if (!g_dbus_interface_skeleton_export(objects[i].skeleton, c, objects[i].path, NULL))
             return FALSE;
     return worker_session_export(w->session, c) && worker_remote_export(w->remote, c);
@@ -120,8 +144,10 @@ static gboolean export_all(struct worker *w, GDBusConnection *c)
 
 static gboolean on_connection(GDBusServer *server, GDBusConnection *c, struct worker *w)
 {
-    if (!export_all(w, c))
+    if (!export_all(w, c)) {
+        unexport_all(w, c);
         return FALSE;
+    }
     g_dbus_connection_set_exit_on_close(c, FALSE);
     g_ptr_array_add(w->connections, g_object_ref(c));
     g_signal_connect(c, "closed", G_CALLBACK(on_closed), w);

@@ -72,6 +72,13 @@ gboolean worker_remote_export(struct worker_remote *r, GDBusConnection *connecti
                                             VIREO_REMOTE_PATH, NULL);
 }
 
+void worker_remote_unexport(struct worker_remote *r, GDBusConnection *connection)
+{
+    GDBusInterfaceSkeleton *remote = vireo_remote_get_skeleton(r->remote);
+    if (g_dbus_interface_skeleton_has_connection(remote, connection))
+        g_dbus_interface_skeleton_unexport_from_connection(remote, connection);
+}
+
 void worker_remote_gone(struct worker_remote *r)
 {
     vireo_remote_close(r->remote);

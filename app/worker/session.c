@@ -100,6 +100,13 @@ gboolean worker_session_export(struct worker_session *s, GDBusConnection *connec
                                             VIREO_USB_PATH, NULL);
 }
 
+void worker_session_unexport(struct worker_session *s, GDBusConnection *connection)
+{
+    GDBusInterfaceSkeleton *usb = vireo_usb_service_get_skeleton(s->usb);
+    if (g_dbus_interface_skeleton_has_connection(usb, connection))
+        g_dbus_interface_skeleton_unexport_from_connection(usb, connection);
+}
+
 void worker_session_size(struct worker_session *s, GDBusConnection *from, guint width, guint height,
                          guint width_mm, guint height_mm)
 {

@@ -178,6 +178,8 @@ int worker_serial_open(struct worker_serial *s, unsigned port, uint8_t **history
 struct worker_session *worker_session_new(void);
 void worker_session_attach(struct worker_session *s, struct vm *vm, const struct vm_config *c);
 gboolean worker_session_export(struct worker_session *s, GDBusConnection *connection);
+/* The connection has ended. */
+void worker_session_unexport(struct worker_session *s, GDBusConnection *connection);
 /* How USB devices that do not come by org.vireo.Usb1 reach the guest; its context is `s`. */
 const VireoUsbServiceOps *worker_session_usb(void);
 /* What Console.SetUIInfo says; heeded if `from` is an enhanced console. */
@@ -194,6 +196,7 @@ void worker_log_stop(struct worker *w);
 struct worker_remote *worker_remote_new(struct worker *w);
 void worker_remote_attach(struct worker_remote *r); /* the VM is there */
 gboolean worker_remote_export(struct worker_remote *r, GDBusConnection *connection);
+void worker_remote_unexport(struct worker_remote *r, GDBusConnection *connection);
 void worker_remote_gone(struct worker_remote *r); /* the VM is about to go */
 void worker_remote_free(struct worker_remote *r);
 

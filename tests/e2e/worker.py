@@ -373,6 +373,18 @@ def memory_and_keys(m, o):
                                                 ("keyboard", "netvsp", "storvsp", "balloon")), rows)
 
 
+def connections(m):
+    """Programs that asked and went leave nothing behind."""
+    pid = m.info()[0]["ProcessId"]
+
+    def open_files():
+        return len(os.listdir(f"/proc/{pid}/fd"))
+    before = open_files()
+    for _ in range(40):
+        m.info()
+    check("40 connections that ended are held no more", until(lambda: open_files() < before + 10), (before, open_files()))
+
+
 def life(m, o):
     worker = m.info("worker")[0]
     check("the worker is in its sandbox", worker["sandboxed"] == 1, worker)
@@ -417,6 +429,7 @@ def main():
             private_switch(a, b)
             disks(a, o)
             resized(a, o)
+            connections(a)
             life(a, o)
             killed(b)
         finally:
