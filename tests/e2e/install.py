@@ -62,7 +62,8 @@ def short(o):
         f.write(serial + "echo GRUB-OF-THE-DISK\n" + entry.format("/boot", "initrd"))
     subprocess.run(["grub-mkrescue", "-d", grub, "-o", path("short.iso"), iso], check=True, stdout=subprocess.DEVNULL,
                    stderr=subprocess.DEVNULL)
-    return path("short.iso"), "256M", "64M", ["--self-restore", "4", "--restore-when", "VIREO-INIT"], 900, [
+    again = [] if o.nested else ["--self-restore", "4"]
+    return path("short.iso"), "256M", "64M", [*again, "--restore-when", "VIREO-INIT"], 900, [
         "GRUB-OF-THE-DISC", "goes on in another process", "INSTALL-DONE", "GRUB-OF-THE-DISK", "INSTALLED-RUNS .*VMBUS"]
 
 
@@ -80,13 +81,13 @@ def here(o, iso, memory, size, more):
             "--net", "nat", *more]
 
 
-def nested(o, iso, memory, size):
+def nested(o, iso, memory, size, more):
     firmware = [f"/usr/share/seabios/{n}" for n in ("bios-256k.bin", "vgabios-stdvga.bin")]
     return [o.nested, "--guests", o.guests, "--binary", o.vireoctl, "--binary", o.worker, "--file", f"{iso}=/install.iso",
             *sum((["--file", f"{f}={f}"] for f in firmware), []), "--timeout", "1700",
             "export VIREO_WORKER=/bin/vireo-vm; vireoctl disk create /tmp/disk.vhdx --size", size,
             "&& exec vireoctl run --machine bios --accel kvm --memory", memory,
-            "--disk /tmp/disk.vhdx --iso /install.iso --net nat"]
+            "--disk /tmp/disk.vhdx --iso /install.iso --net nat", *more]
 
 
 def main():
@@ -104,7 +105,7 @@ def main():
             return 77
     with tempfile.TemporaryDirectory(prefix="vi-", dir="/var/tmp") as o.top:
         iso, memory, size, more, seconds, wants = {"short": short, "debian": debian}[o.case](o)
-        cmd = nested(o, iso, memory, size) if o.nested else here(o, iso, memory, size, more)
+        cmd = nested(o, iso, memory, size, more) if o.nested else here(o, iso, memory, size, more)
         seconds *= 2 if o.nested else 1
         log = os.path.join(o.top, "log")
         with open(log, "wb") as f:
