@@ -241,6 +241,20 @@ def run_network(o):
     server.ctl("turn-off", server.name)
 
 
+def run_ipxe(o):
+    """iPXE by our option ROM gets an address of the NAT's DHCP through the legacy adapter: discover, offer, request, acknowledge."""
+    if o.make:
+        return
+    m = Pc(o, "ipxe", [], "adapter0.switch=nat", "adapter0.legacy=true", "boot.order=network")
+    m.on()
+    end, got = time.monotonic() + 60 * patience(o), (0, 0)
+    while time.monotonic() < end and min(got) < 2:
+        got = next((n["frames-in"], n["frames-out"]) for n in m.info("adapters") if n["legacy"])
+        time.sleep(0.5)
+    check("iPXE gets an address through the legacy adapter", min(got) >= 2, got)
+    m.ctl("turn-off", m.name)
+
+
 def pixels(path):
     """Width, height, and a function of x and y to (red, green, blue)."""
     data = open(path, "rb").read()
@@ -448,7 +462,8 @@ def run_realmode(o):
     m.ctl("turn-off", m.name)
 
 
-CASES = {"hyperv": run_hyperv, "emulated": run_emulated, "network": run_network, "realmode": run_realmode, "floppy": run_floppy, "installer": run_installer, "start": run_start}
+CASES = {"hyperv": run_hyperv, "emulated": run_emulated, "network": run_network, "realmode": run_realmode, "floppy": run_floppy, "installer": run_installer, "start": run_start,
+         "ipxe": run_ipxe}
 
 
 def stdlib(path):
@@ -524,11 +539,11 @@ def main():
             print(f"-- {case}", flush=True)
             CASES[case](o)
     except SystemExit:
-        for name in "client", "emulated", "hyperv", "realmode", "floppy", "installer", "rescue", "memtest":  # what it stands at
+        for name in "client", "emulated", "hyperv", "realmode", "floppy", "installer", "rescue", "memtest", "ipxe":  # what it stands at
             subprocess.run([o.vireoctl, "screenshot", name, f"/tmp/pc-{name}.png"], stderr=subprocess.DEVNULL)
         raise
     finally:
-        for name in "hyperv", "emulated", "server", "client", "realmode", "floppy", "installer", "rescue", "memtest":
+        for name in "hyperv", "emulated", "server", "client", "realmode", "floppy", "installer", "rescue", "memtest", "ipxe":
             subprocess.run([o.vireoctl, "turn-off", name], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         shutil.rmtree(o.top, ignore_errors=True)
     print(f"{len(failures)} failed")
