@@ -5,8 +5,8 @@
 #include <stdlib.h>
 
 /* the helper's own file, with the desktop and the loop left out */
-#include "session/guest/clip.c"
 #include "session/guest/clip-copied.c"
+#include "session/guest/clip.c"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
