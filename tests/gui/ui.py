@@ -7,7 +7,7 @@ import time
 import gi
 
 gi.require_version("Atspi", "2.0")
-from gi.repository import Atspi  # noqa: E402
+from gi.repository import Atspi, GLib  # noqa: E402
 
 Atspi.init()
 Atspi.set_timeout(30000, 60000)  # of answers, in milliseconds: on a busy host 0.8 s are not enough
@@ -43,10 +43,13 @@ def app(name="vireo"):
 
 
 def walk(node, depth=0):
-    """Every accessible below node that is showing, with its depth."""
+    """Every accessible below node that is showing, with its depth. What goes meanwhile is left out."""
     yield node, depth
-    for i in range(node.get_child_count()):
-        c = node.get_child_at_index(i)
+    try:
+        children = [node.get_child_at_index(i) for i in range(node.get_child_count())]
+    except GLib.Error:
+        return
+    for c in children:
         if c is not None:
             yield from walk(c, depth + 1)
 
@@ -63,9 +66,11 @@ def showing(node):
 def find(name, role=None, root=None, need_showing=True):
     """The first showing accessible of that name (and role, as 'push button')."""
     for n, _ in walk(root or wait(app, "the application")):
-        if n.get_name() == name and (role is None or n.get_role_name() == role):
-            if not need_showing or showing(n):
+        try:
+            if n.get_name() == name and (role is None or n.get_role_name() == role) and (not need_showing or showing(n)):
                 return n
+        except GLib.Error:  # gone meanwhile
+            continue
     return None
 
 
