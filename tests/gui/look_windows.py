@@ -172,8 +172,15 @@ ui.need(_("Type Clipboard Text"))
 look("type-text")
 ui.xdo("key", "Escape")
 ui.gone(_("Type Clipboard Text"), "frame")
-ui.focus("^Running one$")
-ui.xdo("key", "F11")
+console = ui.focus("^Running one$")
+before = ui.geometry(console)[2:]
+for _i in range(10):  # once it has the keyboard again
+    ui.xdo("key", "F11")
+    try:
+        ui.wait(lambda: ui.geometry(console)[2:] != before, "the full screen", 6)
+        break
+    except ui.NotThere:
+        pass
 for _i in range(20):  # once it fills the screen
     ui.xdo("mousemove", 300, 200, "sleep", 0.3, "mousemove", 300, 1)
     try:
