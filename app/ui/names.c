@@ -21,18 +21,28 @@ static void name_split_button(AdwSplitButton *split)
     }
 }
 
-/* Gives the name to the buttons below that have an icon alone, and not even a tooltip. */
+/* Gives the name to the buttons below that have an icon alone, but for an entry row's own. */
 static void name_icons(GtkWidget *w, const char *name)
 {
-    if (GTK_IS_BUTTON(w) && gtk_button_get_icon_name(GTK_BUTTON(w)) &&
-        !gtk_widget_get_tooltip_text(w))
+    if (GTK_IS_BUTTON(w) && !gtk_button_get_label(GTK_BUTTON(w)) &&
+        g_strcmp0(gtk_button_get_icon_name(GTK_BUTTON(w)), "adw-entry-apply-symbolic") != 0)
         set_name(w, name);
     for (w = gtk_widget_get_first_child(w); w; w = gtk_widget_get_next_sibling(w))
         name_icons(w, name);
 }
 
+/* A preferences window's own button and entry for searching. */
+static void name_search(GtkWidget *w)
+{
+    if (GTK_IS_SEARCH_ENTRY(w) ||
+        (GTK_IS_TOGGLE_BUTTON(w) &&
+         !g_strcmp0(gtk_button_get_icon_name(GTK_BUTTON(w)), "edit-find-symbolic")))
+        set_name(w, _("Search"));
+}
+
 void vireo_tidy_names(GtkWidget *root)
 {
+    name_search(root);
     if (GTK_IS_BUTTON(root) && gtk_button_get_use_underline(GTK_BUTTON(root)))
         gtk_accessible_reset_property(GTK_ACCESSIBLE(root), GTK_ACCESSIBLE_PROPERTY_LABEL);
     if (ADW_IS_PASSWORD_ENTRY_ROW(root))
