@@ -59,15 +59,17 @@ def size(vm):
 
 
 def settled(vm, seconds=120):
-    """Waits until the guest has painted: nothing but a cursor changes any more."""
-    new, old = vireo.DIR + "/new.png", vireo.DIR + "/old.png"
+    """Waits until the guest has painted: nothing but a cursor changes any more, three times."""
+    new, old, stills = vireo.DIR + "/new.png", vireo.DIR + "/old.png", 0
 
     def still():
+        nonlocal stills
         os.replace(new, old)
         ui.xdo("sleep", 3)
         vireo.ctl("screenshot", vm, new)
         r = subprocess.run(["compare", "-metric", "AE", old, new, "null:"], capture_output=True, text=True)
-        return r.returncode < 2 and float(r.stderr.split()[0]) < 2000
+        stills = stills + 1 if r.returncode < 2 and float(r.stderr.split()[0]) < 2000 else 0
+        return stills == 3
     vireo.ctl("screenshot", vm, new)
     ui.wait(still, "the guest's screen to be painted", seconds)
 
