@@ -72,7 +72,7 @@ class Stream:
 
 
 def healthy(m, what, stream):
-    said = m.says('echo "bad=$(cat /tmp/bad 2>/dev/null | wc -l) log=$(dmesg | grep -v rcu_cpu_stall_timeout= | grep -ciE '
+    said = m.says('echo "bad=$(cat /tmp/bad 2>/dev/null | wc -l) log=$(dmesg | grep -v rcu_cpu_stall_timeout | grep -ciE '
                   '"i/o error|oops|bug:|hung|stall|corrupt|call trace")"')
     if said != "bad=0 log=0":
         check(f"{what}: checksums and log", False, said + m.do("cat /tmp/bad; dmesg | tail -40")[1])
