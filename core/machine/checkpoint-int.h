@@ -31,8 +31,8 @@ void checkpoint_remove_folder(const char *folder, const struct guid *id);
 bool checkpoint_update_config(const char *folder, const struct guid *id,
                               bool (*fn)(void *ctx, struct vm_config *c, err *e), void *ctx,
                               err *e);
-/* The real path of the layer that the disk at `path` lies on, malloc'ed, or NULL where there is none.
- * What may not be opened lies below all that are ours. */
+/* The real path of the layer that the disk at `path` lies on, malloc'ed, or NULL where there is
+ * none. What may not be opened lies below all that are ours. */
 bool checkpoint_layer_below(const char *path, struct loop *loop, char **out, err *e);
 char *checkpoint_absolute(const char *folder, const char *path, err *e);
 

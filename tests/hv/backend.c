@@ -36,7 +36,8 @@ GUEST(guest_telling)
 GUEST(guest_count)
 GUEST(guest_smp)
 GUEST(guest_smp_ap)
-GUEST(guest_crash) GUEST(guest_triple)
+GUEST(guest_crash)
+GUEST(guest_triple)
 #define BYTES(name) name, (size_t)(name##_end - name)
 
     static enum hv_accel accel;

@@ -29,7 +29,8 @@ struct soft_region {
     _Atomic uint64_t *dirty; /* a bit a page, while the dirty log is on */
 };
 
-/* An immutable list; adding and removing makes a new one. Old ones live until the backend is destroyed. */
+/* An immutable list; adding and removing makes a new one. Old ones live until the backend is
+ * destroyed. */
 struct soft_map {
     struct soft_map *older;
     unsigned n;
