@@ -168,7 +168,12 @@ audio() {
 held() {
     guest 'echo held $(ls /proc/$(pidof vireo-agent)/fd | wc -l) $(cat /sys/devices/platform/vhci_hcd.*/status* | grep -c " 006 ")'
     worker=/proc/$(pidof vireo-vm)
-    held="$(ls $worker/fd | wc -l) $(ls $worker/task | wc -l) $(echo "$said" | grep ^held)"
+    held="$(ls $worker/fd | wc -l) $(ls $worker/task | wc -l) $(echo "$said" | sed -n 's/^held //p')"
+}
+
+# Whether one of $held is more than in $1.
+more_than() {
+    echo "$1 $held" | awk '{ for (i = 1; i <= NF / 2; i++) if ($(i + NF / 2) > $i) more = 1 } END { exit !more }'
 }
 
 heap() {
@@ -188,15 +193,18 @@ rounds() {
     round
     held
     before=$held heap_before=$(heap) n=0
+    echo "     at first: holds $before"
     while [ $n -lt "$1" ]; do
         round
         n=$((n + 1))
-        [ $((n % 10)) != 0 ] || echo "     round $n: heap $(heap) KiB"
+        [ $((n % 10)) = 0 ] || continue
+        held
+        echo "     round $n: holds $held, heap $(heap) KiB"
     done
     # what has ended is let go of a little later
     tries=0
     held
-    until [ "$held" = "$before" ]; do
+    while more_than "$before"; do
         tries=$((tries + 1))
         [ $tries -lt 30 ] || die "leak: $before, then $held"
         sleep 1
