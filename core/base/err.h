@@ -32,9 +32,9 @@ enum err_code {
 
 typedef struct err {
     enum err_code code;
-    int sys;    /* the errno behind it, or 0 */
-    bool local; /* all of the text is in the person's language */
+    int sys; /* the errno behind it, or 0 */
     char text[496];
+    bool local; /* all of the text is in the person's language */
 } err;
 
 #define ERR_INIT         \

@@ -4,6 +4,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -349,7 +350,7 @@ static void test_move(void)
     mkdir(far, 0700);
     CHECK(!transfer_move(store, &id, NULL, NULL, &e) && e.code == ERR_EXISTS);
     for (size_t i = 0; i < ARRAY_LEN(places); i++) {
-        char real[400];
+        char real[PATH_MAX];
         CHECK(good(transfer_move(store, &id, places[i], NULL, &e), &e));
         AUTO(str) path = store_path(store, &id, NULL, &e);
         CHECK(realpath(path, real) != NULL);
