@@ -172,8 +172,9 @@ def real():
         quiet()
         key(0)
     taken.sort()
-    print(f"key to the display, to the answer of a program in the guest by its serial port: median {taken[len(taken) // 2]:.1f} ms, least {taken[0]:.1f} ms of {len(taken)}",
-          flush=True)
+    what = "key to the display, to the answer of a program in the guest by its serial port"
+    print(f"{what}: median {taken[len(taken) // 2]:.1f} ms, least {taken[0]:.1f} ms of {len(taken)}" if taken else
+          f"{what}: none came", flush=True)
     serial.kill()
     p.terminate()
     p.wait()
