@@ -133,7 +133,7 @@ static void sweep(const char *folder)
         g_autofree char *one = g_build_filename(folder, name, NULL);
         GStatBuf st;
         g_autoptr(GDir) in = NULL;
-        if (g_lstat(one, &st) != 0 || st.st_mtime > now - KEPT_S ||
+        if (g_lstat(one, &st) != 0 || !S_ISDIR(st.st_mode) || st.st_mtime > now - KEPT_S ||
             !(in = g_dir_open(one, 0, NULL)))
             continue;
         for (const char *file; (file = g_dir_read_name(in));) {

@@ -84,5 +84,5 @@ static const char *const texts[] G_GNUC_UNUSED = {
     N_("The network device \"%s\" cannot be used: an administrator has to make it (ip tuntap add "
        "dev %s mode tap user NAME)"),
     N_("No Linux installer that can be started directly is on this disc (known are those of "
-       "Debian, Ubuntu, Fedora and SUSE); others need firmware, which Vireo does not have yet"),
+       "Debian, Ubuntu, Fedora and SUSE); others start in a machine of generation 1"),
 };

@@ -203,8 +203,8 @@ bool iso_find_linux(int fd, struct iso_linux *out, err *e)
     }
     return err_set(e, ERR_UNSUPPORTED,
                    "No Linux installer that can be started directly is on this disc (known are "
-                   "those of Debian, Ubuntu, Fedora and SUSE); others need firmware, which Vireo "
-                   "does not have yet");
+                   "those of Debian, Ubuntu, Fedora and SUSE); others start in a machine of "
+                   "generation 1");
 }
 
 bool iso_extract(int fd, const struct iso_extent *from, const char *path, err *e)

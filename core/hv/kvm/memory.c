@@ -79,7 +79,11 @@ bool kvm_set_a20(void *b, bool on)
     hv_memory_each(k->p.memory, find_a20, &a);
     if (!a.low || !a.above || hv_region_size(a.above) > hv_region_size(a.low))
         return false;
+    pthread_mutex_lock(&k->slot_lock);
     k->low_ram = on ? NULL : hv_region_host(a.low);
+    /* Writes by way of 1 MiB are logged there alone: of low memory all counts as written. */
+    k->logged[hv_region_slot(a.low)] = false;
+    pthread_mutex_unlock(&k->slot_lock);
     return slot_again(k, a.above);
 }
 
@@ -103,7 +107,7 @@ bool kvm_dirty_log(void *b, const struct hv_region *r, uint64_t *bitmap, err *e)
     pthread_mutex_lock(&k->slot_lock);
     if (!k->logged[log.slot]) { /* begins now: all may have been written before */
         ok = set_slot(k, r, hv_region_size(r), true);
-        k->logged[log.slot] = ok;
+        k->logged[log.slot] = ok && hv_region_host(r) != k->low_ram;
         memset(now, 0xff, words * 8);
     } else {
         ok = ioctl(k->vm, KVM_GET_DIRTY_LOG, &log) == 0;
