@@ -92,7 +92,8 @@ static bool run_posts(struct loop *l)
     /* A callback may turn the loop again: that turn goes on where this one stands. */
     while ((p = l->running)) {
         l->running = p->next;
-        atomic_store_explicit(&p->pending, false, memory_order_release);
+        /* Before fn looks at what it was posted for: who posts again from here on is heard. */
+        atomic_store_explicit(&p->pending, false, memory_order_seq_cst);
         p->fn(p->ctx);
     }
     return any;

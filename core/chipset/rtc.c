@@ -259,6 +259,8 @@ static uint8_t read_selected(struct rtc *r)
         update(r);
         v = r->c;
         r->c = 0;
+        /* Down for a moment, even if the next tick is due by now: the PIC waits for an edge. */
+        chip_line_set(&r->irq, false);
         update(r);
         return v;
     case REG_D: return D_VALID;
