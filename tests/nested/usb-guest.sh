@@ -51,6 +51,7 @@ begin() {
     until grep -q VIREO-READY serial; do
         tries=$((tries + 1))
         [ $tries -lt 800 ] || die "the guest does not start"
+        vireoctl status pc --json | grep -q '"state":"running"' || die "the machine has ended"
         [ $((tries % 20)) != 0 ] || echo "     the guest has said $(wc -c <serial) bytes: $(tail -n 1 serial | cut -c1-90)"
         sleep 1
     done

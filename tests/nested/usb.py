@@ -5,7 +5,7 @@ vhci_hcd. usb.py --guests DIR --loop PROGRAM PART... (parts: functions of usb-us
 sends is looked at outside: the sound that L1's card played, the bytes that its serial line carried.
 usb.py --guests DIR --worker VIREO-VM --agent VIREO-AGENT --vireoctl V PART...: they are handed to a machine's guest
 instead (parts: functions of usb-guest.sh)."""
-import argparse, math, os, shutil, socket, struct, subprocess, sys, tempfile, threading, time, wave
+import argparse, math, os, shutil, signal, socket, struct, subprocess, sys, tempfile, threading, time, wave
 
 RATE, SECONDS, TONE = 48000, 2, 1000
 
@@ -44,12 +44,13 @@ def qemu_arguments(work):
 
 
 def guest_arguments(o, work):
-    """A machine's kernel and initrd in L1, and L1 without the drivers that only the other parts need."""
+    """A machine's kernel and initrd in L1, and L1 without the drivers that only the other parts need. L1 has one
+    processor: with two, QEMU's emulation of them now and then ends the machine with a triple fault."""
     here = os.path.dirname(os.path.abspath(__file__))
     subprocess.run([f"{here}/../guests/mkinitrd", "--guests", o.guests, "--out", f"{work}/l2.cpio.gz", "--kernel", "full",
                     "--modules", "hv_vmbus hv_sock vhci-hcd usb-storage sd_mod ext4 usbhid hid-generic evdev ftdi_sio "
                     "snd-usb-audio", "--binary", o.agent, "--script", f"{here}/usb-l2.sh"] + sound_files(o, work), check=True)
-    return ["--timeout", "2000", "--smp", "2", "--binary", o.worker, "--file", f"{work}/l2.cpio.gz=l2.cpio.gz",
+    return ["--timeout", "2000", "--binary", o.worker, "--file", f"{work}/l2.cpio.gz=l2.cpio.gz",
             "--file", f"{o.guests}/kernels/full/vmlinuz=vmlinuz", "--modules", "xhci-pci usb-storage sd_mod ext4"]
 
 
@@ -93,6 +94,7 @@ def main():
     p.add_argument("parts", nargs="+")
     o = p.parse_args()
     here = os.path.dirname(os.path.abspath(__file__))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     work = tempfile.mkdtemp(prefix="vireo-usb.")
     try:
         for image in "disk", "again":
