@@ -439,29 +439,22 @@ void vireo_console_set_size(VireoConsole *self, guint width, guint height, guint
                                               height, NULL, NULL, NULL);
 }
 
-GdkTexture *vireo_console_snapshot(VireoConsole *self, int max_width, int max_height)
+GdkTexture *vireo_console_snapshot(VireoConsole *self)
 {
     if (!self->surface)
         return NULL;
-    double scale = 1;
-    if (max_width && max_height)
-        scale = MIN(1, MIN((double)max_width / self->width, (double)max_height / self->height));
-    int w = MAX(1, (int)(self->width * scale)), h = MAX(1, (int)(self->height * scale));
-    cairo_surface_t *copy = cairo_image_surface_create(CAIRO_FORMAT_RGB24, w, h);
+    cairo_surface_t *copy =
+        cairo_image_surface_create(CAIRO_FORMAT_ARGB32, self->width, self->height);
     cairo_t *cr = cairo_create(copy);
-    cairo_scale(cr, scale, scale);
     cairo_set_source_surface(cr, self->surface, 0, 0);
-    cairo_pattern_set_filter(cairo_get_source(cr),
-                             scale < 1 ? CAIRO_FILTER_GOOD : CAIRO_FILTER_NEAREST);
+    cairo_set_operator(cr, CAIRO_OPERATOR_SOURCE); /* opaque */
     cairo_paint(cr);
     cairo_destroy(cr);
     cairo_surface_flush(copy);
-    int stride = cairo_image_surface_get_stride(copy);
-    unsigned char *pixels = cairo_image_surface_get_data(copy);
-    for (int y = 0; y < h; y++)
-        for (int x = 0; x < w; x++)
-            pixels[y * stride + x * 4 + 3] = 0xff;
-    g_autoptr(GBytes) bytes = g_bytes_new_with_free_func(
-        pixels, (gsize)stride * h, (GDestroyNotify)cairo_surface_destroy, copy);
-    return gdk_memory_texture_new(w, h, GDK_MEMORY_B8G8R8A8_PREMULTIPLIED, bytes, (gsize)stride);
+    gsize stride = (gsize)cairo_image_surface_get_stride(copy);
+    g_autoptr(GBytes) bytes =
+        g_bytes_new_with_free_func(cairo_image_surface_get_data(copy), stride * (gsize)self->height,
+                                   (GDestroyNotify)cairo_surface_destroy, copy);
+    return gdk_memory_texture_new(self->width, self->height, GDK_MEMORY_B8G8R8A8_PREMULTIPLIED,
+                                  bytes, stride);
 }

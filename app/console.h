@@ -48,7 +48,7 @@ void vireo_console_set_size(VireoConsole *self, guint width, guint height, guint
 /* Presses the keys in order and releases them in reverse. */
 void vireo_console_combination(VireoConsole *self, const guint *keycodes, gsize n);
 
-/* A copy of the frame, at most that large (0: as it is). NULL: dark. */
-GdkTexture *vireo_console_snapshot(VireoConsole *self, int max_width, int max_height);
+/* A copy of the frame. NULL: dark. */
+GdkTexture *vireo_console_snapshot(VireoConsole *self);
 
 G_END_DECLS

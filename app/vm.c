@@ -12,10 +12,9 @@
 #include "app/files.h"
 #include "app/launcher.h"
 #include "app/remote.h"
+#include "app/thumbnail.h"
 
 #define MACHINE_PATH "/org/vireo/Machine1"
-
-enum { THUMBNAIL_WIDTH = 320, THUMBNAIL_HEIGHT = 200, THUMBNAIL_MS = 1000 };
 
 struct _VireoVm {
     GObject parent;
@@ -42,8 +41,7 @@ struct _VireoVm {
     double cpu;
     guint64 cpu_ticks;
     gint64 cpu_time;
-    GdkTexture *thumbnail;
-    guint thumbnail_id;
+    VireoThumbnail *thumbnail;
 };
 
 G_DEFINE_FINAL_TYPE(VireoVm, vireo_vm, G_TYPE_OBJECT)
@@ -199,31 +197,6 @@ static VireoVmState state_from_worker(const char *s)
     return VIREO_VM_OFF;
 }
 
-static void take_thumbnail(VireoVm *self)
-{
-    GdkTexture *t = self->console
-                        ? vireo_console_snapshot(self->console, THUMBNAIL_WIDTH, THUMBNAIL_HEIGHT)
-                        : NULL;
-    g_clear_object(&self->thumbnail);
-    self->thumbnail = t;
-}
-
-static gboolean on_thumbnail_time(gpointer data)
-{
-    VireoVm *self = data;
-    self->thumbnail_id = 0;
-    take_thumbnail(self);
-    emit_changed(self);
-    return G_SOURCE_REMOVE;
-}
-
-static void on_frame(VireoVm *self)
-{
-    if (!self->thumbnail_id)
-        self->thumbnail_id =
-            g_timeout_add(self->thumbnail ? THUMBNAIL_MS : 100, on_thumbnail_time, self);
-}
-
 static void on_machine_changed(VireoVm *self)
 {
     if (!self->machine)
@@ -243,6 +216,7 @@ static gboolean ends_well(VireoVmState s)
 
 static void drop_connection(VireoVm *self)
 {
+    g_clear_object(&self->thumbnail);
     if (self->console)
         vireo_console_close(self->console);
     g_clear_object(&self->console);
@@ -252,7 +226,6 @@ static void drop_connection(VireoVm *self)
     if (self->connection)
         g_signal_handlers_disconnect_by_data(self->connection, self);
     g_clear_object(&self->connection);
-    g_clear_handle_id(&self->thumbnail_id, g_source_remove);
     g_clear_pointer(&self->operation, g_free);
     self->cpu = -1;
     self->cpu_time = 0;
@@ -303,7 +276,6 @@ static void on_closed(GDBusConnection *conn, gboolean vanished, GError *error, V
     drop_connection(self);
     self->starting = self->start_again = FALSE;
     read_config(self);
-    g_clear_object(&self->thumbnail);
     if (well || crashed)
         self->state = crashed ? VIREO_VM_CRASHED : state_at_rest(self);
     else {
@@ -327,8 +299,7 @@ static void adopt_machine(VireoVm *self, VireoMachine1 *machine)
     self->console = vireo_console_new(self->connection);
     g_signal_connect_swapped(machine, "g-properties-changed", G_CALLBACK(on_machine_changed), self);
     g_signal_connect(machine, "progress", G_CALLBACK(on_progress), self);
-    g_signal_connect_swapped(self->console, "updated", G_CALLBACK(on_frame), self);
-    g_signal_connect_swapped(self->console, "resized", G_CALLBACK(on_frame), self);
+    self->thumbnail = vireo_thumbnail_new(self->console);
     on_machine_changed(self);
 }
 
@@ -646,9 +617,9 @@ guint64 vireo_vm_get_memory(VireoVm *self)
     return now ? now : self->config ? (guint64)self->config->memory << 20 : 0;
 }
 
-GdkTexture *vireo_vm_get_thumbnail(VireoVm *self)
+GdkPaintable *vireo_vm_get_thumbnail(VireoVm *self)
 {
-    return self->thumbnail;
+    return self->thumbnail ? GDK_PAINTABLE(self->thumbnail) : NULL;
 }
 
 VireoMachine1 *vireo_vm_get_machine(VireoVm *self)
@@ -676,7 +647,6 @@ static void vireo_vm_finalize(GObject *object)
     VireoVm *self = VIREO_VM(object);
     vm_config_free(self->config);
     g_clear_object(&self->cancellable);
-    g_clear_object(&self->thumbnail);
     g_free(self->operation);
     g_free(self->id);
     g_free(self->folder);

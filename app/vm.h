@@ -51,9 +51,9 @@ VireoVmState vireo_vm_get_state(VireoVm *self);
 gboolean vireo_vm_is_active(VireoVm *self); /* has a worker */
 char *vireo_vm_describe(VireoVm *self);     /* the state, for people */
 const char *vireo_vm_get_reason(VireoVm *self);
-double vireo_vm_get_cpu(VireoVm *self);     /* of one core; below 0: not known */
-guint64 vireo_vm_get_memory(VireoVm *self); /* bytes it has now */
-GdkTexture *vireo_vm_get_thumbnail(VireoVm *self);
+double vireo_vm_get_cpu(VireoVm *self);              /* of one core; below 0: not known */
+guint64 vireo_vm_get_memory(VireoVm *self);          /* bytes it has now */
+GdkPaintable *vireo_vm_get_thumbnail(VireoVm *self); /* app/thumbnail.h; NULL: none */
 
 /* What it is busy with, for people, and how far (below 0: not known); NULL: with nothing. */
 const char *vireo_vm_get_progress(VireoVm *self, double *fraction);

@@ -17,7 +17,7 @@
 #include "app/ui/usb-chooser.h"
 #include "app/ui/vm-actions.h"
 
-enum { FULLSCREEN_EDGE = 3, FULLSCREEN_LEAVE = 80, FIT_MS = 100 };
+enum { FULLSCREEN_EDGE = 3, FULLSCREEN_LEAVE = 80, FIT_MS = 100, NOTE_MS = 400 };
 
 struct _VireoConsoleWindow {
     AdwApplicationWindow parent;
@@ -47,6 +47,7 @@ struct _VireoConsoleWindow {
     VireoActivity *activity;
     VireoConsole *console;
     guint fit_id;
+    gboolean fit_due; /* the guest's screen has another size than when the window was last fitted */
     VireoEnhanced *enhanced;
     VireoUsbChooser *usb;
     GDBusConnection *usb_bus; /* compared only */
@@ -91,8 +92,10 @@ static void fit_window(VireoConsoleWindow *self)
     int factor = gtk_widget_get_scale_factor(GTK_WIDGET(self));
     GdkSurface *surface = gtk_native_get_surface(GTK_NATIVE(self));
     GdkRectangle room;
-    if (!self->console || !vireo_console_get_surface(self->console) || !have_w || !surface ||
-        gtk_window_is_fullscreen(window) || gtk_window_is_maximized(window))
+    if (!self->console || !vireo_console_get_surface(self->console) || !have_w || !surface)
+        return;
+    self->fit_due = FALSE;
+    if (gtk_window_is_fullscreen(window) || gtk_window_is_maximized(window))
         return;
     gdk_monitor_get_geometry(
         gdk_display_get_monitor_at_surface(gdk_surface_get_display(surface), surface), &room);
@@ -113,12 +116,48 @@ static gboolean on_fit(gpointer data)
     return G_SOURCE_REMOVE;
 }
 
-/* After the new frame was laid out. */
+static void fit_in(VireoConsoleWindow *self, guint ms)
+{
+    self->fit_due = TRUE;
+    if (!self->fit_id)
+        self->fit_id = g_timeout_add(ms, on_fit, self);
+}
+
+/* After the new frame, or the window itself, was laid out. */
 static void on_guest_resized(VireoConsoleWindow *self)
 {
     update_screen(self);
-    if (!self->fit_id)
-        self->fit_id = g_timeout_add(FIT_MS, on_fit, self);
+    fit_in(self, FIT_MS);
+}
+
+/* The note above the screen comes or goes; a picture that was 1:1 stays so, the window gives way.
+ */
+static void reveal_note(VireoConsoleWindow *self, gboolean reveal)
+{
+    GtkWidget *stack = GTK_WIDGET(self->stack);
+    int factor = gtk_widget_get_scale_factor(stack);
+    if (gtk_info_bar_get_revealed(self->info) == reveal)
+        return;
+    gtk_info_bar_set_revealed(self->info, reveal);
+    if (self->console && !vireo_enhanced_is_on(self->enhanced) &&
+        gtk_widget_get_width(stack) * factor >= vireo_console_get_width(self->console) &&
+        gtk_widget_get_height(stack) * factor >= vireo_console_get_height(self->console))
+        fit_in(self, NOTE_MS);
+}
+
+/* A screen that appears has the window's focus, so that Enter is enough to type in it. */
+static void show_page(VireoConsoleWindow *self, const char *page)
+{
+    GtkWidget *focus = gtk_window_get_focus(GTK_WINDOW(self));
+    gboolean busy = focus && gtk_widget_is_ancestor(focus, GTK_WIDGET(self->checkpoints));
+    if (!g_strcmp0(gtk_stack_get_visible_child_name(self->stack), page))
+        return;
+    gtk_stack_set_visible_child_name(self->stack, page);
+    if (strcmp(page, "screen") != 0)
+        return;
+    fit_in(self, FIT_MS);
+    if (!busy)
+        gtk_widget_grab_focus(GTK_WIDGET(self->screen));
 }
 
 static void update_screen(VireoConsoleWindow *self)
@@ -133,8 +172,7 @@ static void update_screen(VireoConsoleWindow *self)
             g_signal_connect_object(console, "resized", G_CALLBACK(on_guest_resized), self,
                                     G_CONNECT_SWAPPED);
     }
-    gtk_stack_set_visible_child_name(
-        self->stack, console && vireo_console_get_surface(console) ? "screen" : "off");
+    show_page(self, console && vireo_console_get_surface(console) ? "screen" : "off");
 }
 
 static void update_keyboard(VireoConsoleWindow *self)
@@ -259,6 +297,8 @@ static gboolean on_layout_settled(gpointer data)
 
 static void on_layout(VireoConsoleWindow *self)
 {
+    if (self->fit_due)
+        fit_in(self, FIT_MS);
     if (!self->layout_id)
         self->layout_id = g_timeout_add(200, on_layout_settled, self);
 }
@@ -472,7 +512,7 @@ static void eject_disc(GtkWidget *widget, const char *name, GVariant *parameter)
 static void on_screenshot_chosen(const char *path, gpointer data)
 {
     VireoConsoleWindow *self = data;
-    g_autoptr(GdkTexture) shot = self->console ? vireo_console_snapshot(self->console, 0, 0) : NULL;
+    g_autoptr(GdkTexture) shot = self->console ? vireo_console_snapshot(self->console) : NULL;
     if (shot && gdk_texture_save_to_png(shot, path))
         toast(self, _("The screenshot was saved"));
     else
@@ -492,7 +532,7 @@ static void screenshot(GtkWidget *widget, const char *name, GVariant *parameter)
 static void copy_screenshot(GtkWidget *widget, const char *name, GVariant *parameter)
 {
     VireoConsoleWindow *self = VIREO_CONSOLE_WINDOW(widget);
-    g_autoptr(GdkTexture) shot = self->console ? vireo_console_snapshot(self->console, 0, 0) : NULL;
+    g_autoptr(GdkTexture) shot = self->console ? vireo_console_snapshot(self->console) : NULL;
     if (!shot)
         return;
     gdk_clipboard_set_texture(gtk_widget_get_clipboard(widget), shot);
@@ -575,7 +615,7 @@ static gboolean vireo_console_window_close_request(GtkWindow *window)
 
 static void on_ended(VireoVm *vm, const char *reason, VireoConsoleWindow *self)
 {
-    gtk_info_bar_set_revealed(self->info, FALSE);
+    reveal_note(self, FALSE);
 }
 
 /* Said until the person closes it. */
@@ -584,7 +624,7 @@ static void update_slow_note(VireoConsoleWindow *self)
     VireoMachine1 *m = vireo_vm_get_machine(self->vm);
     gboolean slow = m && !g_strcmp0(vireo_machine1_get_backend(m), "soft");
     if (slow && !g_settings_get_boolean(self->settings, "told-slow"))
-        gtk_info_bar_set_revealed(self->info, TRUE);
+        reveal_note(self, TRUE);
 }
 
 static void on_info_response(GtkInfoBar *bar, int response, VireoConsoleWindow *self)
@@ -595,7 +635,7 @@ static void on_info_response(GtkInfoBar *bar, int response, VireoConsoleWindow *
         return;
     }
     g_settings_set_boolean(self->settings, "told-slow", TRUE);
-    gtk_info_bar_set_revealed(bar, FALSE);
+    reveal_note(self, FALSE);
 }
 
 static void on_changed(VireoConsoleWindow *self)

@@ -9,6 +9,13 @@
 enum { TILE = 128, EVDEV_OFFSET = 8 };
 enum { BUTTON_LEFT, BUTTON_MIDDLE, BUTTON_RIGHT, WHEEL_UP, WHEEL_DOWN, BUTTON_SIDE, BUTTON_EXTRA };
 
+/* A part of the picture as it was last painted. */
+struct tile {
+    cairo_surface_t *surface;  /* NULL: never painted */
+    GskRenderNode *node;       /* NULL: the surface, or some of it, is old */
+    cairo_rectangle_int_t old; /* that part, in device pixels of the picture */
+};
+
 struct _VireoScreen {
     GtkWidget parent;
     VireoConsole *console;
@@ -17,7 +24,7 @@ struct _VireoScreen {
     /* The picture, in device pixels, and its tiles. */
     int columns, rows, wide, high;
     double scale; /* device pixels a guest pixel */
-    GskRenderNode **tiles;
+    struct tile *tiles;
     gboolean painted; /* something was drawn since the last answer */
 
     gboolean captured;
@@ -42,8 +49,10 @@ static int factor(VireoScreen *self)
 
 static void drop_tiles(VireoScreen *self)
 {
-    for (int i = 0; i < self->columns * self->rows; i++)
-        g_clear_pointer(&self->tiles[i], gsk_render_node_unref);
+    for (int i = 0; i < self->columns * self->rows; i++) {
+        g_clear_pointer(&self->tiles[i].node, gsk_render_node_unref);
+        g_clear_pointer(&self->tiles[i].surface, cairo_surface_destroy);
+    }
     g_clear_pointer(&self->tiles, g_free);
     self->columns = self->rows = self->wide = self->high = 0;
 }
@@ -78,7 +87,7 @@ static void lay_out(VireoScreen *self)
     self->high = high;
     self->columns = (wide + TILE - 1) / TILE;
     self->rows = (high + TILE - 1) / TILE;
-    self->tiles = g_new0(GskRenderNode *, (gsize)self->columns * self->rows);
+    self->tiles = g_new0(struct tile, (gsize)self->columns * self->rows);
 }
 
 /* Where the picture begins, in whole application pixels. */
@@ -89,26 +98,61 @@ static void origin(VireoScreen *self, int *x, int *y)
     *y = MAX(0, (gtk_widget_get_height(GTK_WIDGET(self)) - self->high / f) / 2);
 }
 
+/* How far a guest pixel is seen beyond its own place, in device pixels: filters look at neighbours.
+ */
+static int margin(VireoScreen *self)
+{
+    return self->scale == 1 ? 0 : 2 + (int)ceil(self->scale);
+}
+
+static cairo_rectangle_int_t tile_bounds(VireoScreen *self, int col, int row)
+{
+    return (cairo_rectangle_int_t){col * TILE, row * TILE, MIN(TILE, self->wide - col * TILE),
+                                   MIN(TILE, self->high - row * TILE)};
+}
+
+static void spoil_tile(VireoScreen *self, int col, int row, const cairo_rectangle_int_t *part)
+{
+    struct tile *t = &self->tiles[row * self->columns + col];
+    cairo_rectangle_int_t bounds = tile_bounds(self, col, row), old;
+    if (!gdk_rectangle_intersect(&bounds, part, &old))
+        return;
+    if (t->node)
+        t->old = old;
+    else
+        gdk_rectangle_union(&t->old, &old, &t->old);
+    g_clear_pointer(&t->node, gsk_render_node_unref);
+}
+
 static void spoil(VireoScreen *self, int x, int y, int w, int h)
 {
-    int margin = self->scale == 1 ? 0 : 2; /* filters look beyond a pixel */
-    int x1 = MAX(0, (int)(x * self->scale) - margin), y1 = MAX(0, (int)(y * self->scale) - margin);
-    int x2 = MIN(self->wide, (int)ceil((x + w) * self->scale) + margin);
-    int y2 = MIN(self->high, (int)ceil((y + h) * self->scale) + margin);
+    int m = margin(self);
+    int x1 = MAX(0, (int)(x * self->scale) - m), y1 = MAX(0, (int)(y * self->scale) - m);
+    int x2 = MIN(self->wide, (int)ceil((x + w) * self->scale) + m);
+    int y2 = MIN(self->high, (int)ceil((y + h) * self->scale) + m);
+    cairo_rectangle_int_t part = {x1, y1, x2 - x1, y2 - y1};
     for (int row = y1 / TILE; row < self->rows && row * TILE < y2; row++)
         for (int col = x1 / TILE; col < self->columns && col * TILE < x2; col++)
-            g_clear_pointer(&self->tiles[row * self->columns + col], gsk_render_node_unref);
+            spoil_tile(self, col, row, &part);
     gtk_widget_queue_draw(GTK_WIDGET(self));
 }
 
 /* ---- painting ---- */
 
-/* The tile's pixels, copied (and scaled) from the frame: the frame goes on changing. */
-static cairo_surface_t *tile_surface(VireoScreen *self, int col, int row, int w, int h)
+/* Copies (and scales) what is old in the tile from the frame: the frame goes on changing. */
+static void paint_tile(VireoScreen *self, struct tile *t, const cairo_rectangle_int_t *bounds)
 {
-    cairo_surface_t *tile = cairo_image_surface_create(CAIRO_FORMAT_RGB24, w, h);
-    cairo_t *cr = cairo_create(tile);
-    cairo_translate(cr, -col * TILE, -row * TILE);
+    int f = factor(self);
+    if (!t->surface) {
+        t->surface = cairo_image_surface_create(CAIRO_FORMAT_RGB24, bounds->width, bounds->height);
+        cairo_surface_set_device_scale(t->surface, f, f);
+        t->old = *bounds;
+    }
+    cairo_t *cr = cairo_create(t->surface);
+    cairo_scale(cr, 1.0 / f, 1.0 / f);
+    cairo_translate(cr, -bounds->x, -bounds->y);
+    cairo_rectangle(cr, t->old.x, t->old.y, t->old.width, t->old.height);
+    cairo_clip(cr);
     cairo_scale(cr, self->scale, self->scale);
     cairo_set_source_surface(cr, vireo_console_get_surface(self->console), 0, 0);
     cairo_pattern_set_filter(cairo_get_source(cr), self->scale == 1  ? CAIRO_FILTER_NEAREST
@@ -118,25 +162,30 @@ static cairo_surface_t *tile_surface(VireoScreen *self, int col, int row, int w,
     cairo_set_operator(cr, CAIRO_OPERATOR_SOURCE);
     cairo_paint(cr);
     cairo_destroy(cr);
-    return tile;
 }
 
-static GskRenderNode *make_tile(VireoScreen *self, int col, int row)
+static GskRenderNode *make_node(cairo_surface_t *surface, const cairo_rectangle_int_t *b, int f)
 {
-    int f = factor(self);
-    int w = MIN(TILE, self->wide - col * TILE), h = MIN(TILE, self->high - row * TILE);
-    graphene_rect_t bounds = GRAPHENE_RECT_INIT((float)col * TILE / f, (float)row * TILE / f,
-                                                (float)w / f, (float)h / f);
+    graphene_rect_t bounds = GRAPHENE_RECT_INIT((float)b->x / f, (float)b->y / f,
+                                                (float)b->width / f, (float)b->height / f);
     GskRenderNode *node = gsk_cairo_node_new(&bounds);
-    cairo_surface_t *tile = tile_surface(self, col, row, w, h);
-    cairo_surface_set_device_scale(tile, f, f);
     cairo_t *cr = gsk_cairo_node_get_draw_context(node);
-    cairo_set_source_surface(cr, tile, bounds.origin.x, bounds.origin.y);
+    cairo_set_source_surface(cr, surface, bounds.origin.x, bounds.origin.y);
     cairo_pattern_set_filter(cairo_get_source(cr), CAIRO_FILTER_NEAREST);
     cairo_paint(cr);
     cairo_destroy(cr);
-    cairo_surface_destroy(tile);
     return node;
+}
+
+static GskRenderNode *fresh_tile(VireoScreen *self, int col, int row)
+{
+    struct tile *t = &self->tiles[row * self->columns + col];
+    cairo_rectangle_int_t bounds = tile_bounds(self, col, row);
+    if (!t->node) {
+        paint_tile(self, t, &bounds);
+        t->node = make_node(t->surface, &bounds, factor(self));
+    }
+    return t->node;
 }
 
 static void vireo_screen_snapshot(GtkWidget *widget, GtkSnapshot *snapshot)
@@ -151,12 +200,8 @@ static void vireo_screen_snapshot(GtkWidget *widget, GtkSnapshot *snapshot)
     gtk_snapshot_save(snapshot);
     gtk_snapshot_translate(snapshot, &GRAPHENE_POINT_INIT((float)x, (float)y));
     for (int row = 0; row < self->rows; row++)
-        for (int col = 0; col < self->columns; col++) {
-            GskRenderNode **tile = &self->tiles[row * self->columns + col];
-            if (!*tile)
-                *tile = make_tile(self, col, row);
-            gtk_snapshot_append_node(snapshot, *tile);
-        }
+        for (int col = 0; col < self->columns; col++)
+            gtk_snapshot_append_node(snapshot, fresh_tile(self, col, row));
     gtk_snapshot_restore(snapshot);
 }
 

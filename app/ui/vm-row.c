@@ -30,17 +30,37 @@ static char *describe(VireoVm *vm)
                            memory);
 }
 
+static void update_page(VireoVmRow *self)
+{
+    GdkPaintable *shot = gtk_picture_get_paintable(self->thumbnail);
+    gboolean dark = !shot || !gdk_paintable_get_intrinsic_width(shot);
+    gtk_stack_set_visible_child_name(self->picture, dark ? "icon" : "thumbnail");
+}
+
+static void update_picture(VireoVmRow *self)
+{
+    GdkPaintable *shot = vireo_vm_get_thumbnail(self->vm);
+    GdkPaintable *before = gtk_picture_get_paintable(self->thumbnail);
+    if (shot == before)
+        return;
+    if (before)
+        g_signal_handlers_disconnect_by_func(before, update_page, self);
+    if (shot)
+        g_signal_connect_object(shot, "invalidate-size", G_CALLBACK(update_page), self,
+                                G_CONNECT_SWAPPED);
+    gtk_picture_set_paintable(self->thumbnail, shot);
+    update_page(self);
+}
+
 static void update(VireoVmRow *self)
 {
     g_autofree char *text = describe(self->vm);
-    GdkTexture *shot = vireo_vm_get_thumbnail(self->vm);
     gboolean damaged = vireo_vm_get_state(self->vm) == VIREO_VM_DAMAGED;
     adw_preferences_row_set_title(ADW_PREFERENCES_ROW(self), vireo_vm_get_name(self->vm));
     adw_action_row_set_subtitle(ADW_ACTION_ROW(self), text);
-    gtk_picture_set_paintable(self->thumbnail, shot ? GDK_PAINTABLE(shot) : NULL);
     gtk_image_set_from_icon_name(self->icon,
                                  damaged ? "dialog-warning-symbolic" : "computer-symbolic");
-    gtk_stack_set_visible_child_name(self->picture, shot ? "thumbnail" : "icon");
+    update_picture(self);
     gtk_widget_set_visible(self->start, !damaged && !vireo_vm_is_active(self->vm));
     gtk_list_box_row_set_activatable(GTK_LIST_BOX_ROW(self), !damaged);
     g_autofree char *label = g_strdup_printf(_("Start %s"), vireo_vm_get_name(self->vm));
