@@ -143,8 +143,8 @@ struct soft_ret {
     void *code;
 };
 /* The page that translated code last saw on the stack. limit[i] is one more than the greatest
- * offset in the page at which jit_spans[i] bytes fit, or 0 while the window is closed. */
-enum { SOFT_SPANS = 8, SOFT_OPEN_WINDOWS = 512 };
+ * offset in the page at which SOFT_SPAN * (i + 1) bytes fit, or 0 while the window is closed. */
+enum { SOFT_SPAN = 4, SOFT_SPANS = 32, SOFT_OPEN_WINDOWS = 512 };
 struct soft_stack_win {
     uint64_t page, host, addend, limit[SOFT_SPANS];
 };

@@ -40,8 +40,6 @@ enum jit_fill {
     JIT_FILL_STACK_WRITE_USER,
     JIT_FILLS
 };
-/* Bytes that may be asked of a stack's window at once. */
-static const uint8_t jit_spans[SOFT_SPANS] = {8, 16, 24, 32, 48, 64, 96, 128};
 
 struct soft_jit {
     uint8_t *rw, *rx;

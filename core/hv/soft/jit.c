@@ -436,12 +436,14 @@ static void make_stack_fill(struct soft_jit *j, enum jit_fill kind)
     e_store(e, J_VP, win + (int32_t)offsetof(struct soft_stack_win, host), J_TMP2);
     e_load(e, J_TMP2, J_TMP, (int32_t)offsetof(struct soft_tlbe, addend));
     e_store(e, J_VP, win + (int32_t)offsetof(struct soft_stack_win, addend), J_TMP2);
+    int32_t limits = win + (int32_t)offsetof(struct soft_stack_win, limit);
+    e_alu_imm(e, 1, E_CMP, e_mem(J_VP, limits), 0);
+    uint32_t was_open = e_jcc(e, E_CC_NE);
     for (unsigned i = 0; i < SOFT_SPANS; i++) {
-        e_op_rm(
-            e, 1, 0, 0xc7, 0,
-            e_mem(J_VP, win + (int32_t)offsetof(struct soft_stack_win, limit) + 8 * (int32_t)i));
-        e32(e, 4097u - jit_spans[i]);
+        e_op_rm(e, 1, 0, 0xc7, 0, e_mem(J_VP, limits + 8 * (int32_t)i));
+        e32(e, 4097u - SOFT_SPAN * (i + 1));
     }
+    e_patch(e, was_open, e->at);
     if (!user)
         e_patch(e, closed, e->at);
     e_alu_rm(e, 1, E_ADD, J_ADDR, e_mem(J_TMP, (int32_t)offsetof(struct soft_tlbe, addend)));
@@ -574,7 +576,8 @@ void soft_jit_close_windows(struct soft_vp *vp)
         vp->win_open[n]->limit = 0;
     vp->win_count = 0;
     for (unsigned user = 0; user < 2; user++)
-        memset(vp->stack_win[user].limit, 0, sizeof vp->stack_win[user].limit);
+        if (vp->stack_win[user].limit[0])
+            memset(vp->stack_win[user].limit, 0, sizeof vp->stack_win[user].limit);
     memset(vp->win_written, 0, sizeof vp->win_written);
 }
 

@@ -7,7 +7,7 @@
  */
 #include "core/hv/soft/translate.h"
 
-enum { GROUP_SPAN = 128 };
+enum { GROUP_SPAN = SOFT_SPAN * SOFT_SPANS };
 
 struct access {
     unsigned base;

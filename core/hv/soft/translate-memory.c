@@ -103,12 +103,10 @@ static int32_t stack_window(const struct tr *t)
 /* By the window that the stack has. */
 static void check_stack_window(struct tr *t, unsigned k, unsigned size, bool write, bool wait)
 {
-    struct window w = {.stack = stack_window(t)};
-    while (jit_spans[w.span] < size)
-        w.span++;
+    struct window w = {.stack = stack_window(t), .span = (size - 1) / SOFT_SPAN};
     check_window(t, &w, k, wait);
     unsigned fill = write ? JIT_FILL_STACK_WRITE : JIT_FILL_STACK_READ;
-    note_fill(t, fill + t->user, 0, jit_spans[w.span], wait);
+    note_fill(t, fill + t->user, 0, (w.span + 1) * SOFT_SPAN, wait);
 }
 
 /* Stacks have windows, and so has each place in code of CPL 3: there programs compute, while a
