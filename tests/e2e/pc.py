@@ -330,18 +330,37 @@ def run_floppy(o):
     m.ctl("turn-off", m.name)
 
 
+def make_memtest(o):
+    """memtest86+ on a disc with GRUB."""
+    memtest, tree = os.path.join(o.top, "memtest.iso"), os.path.join(o.top, "memtest")
+    if o.prepared or os.path.exists(memtest):
+        return memtest
+    os.makedirs(f"{tree}/boot/grub")
+    shutil.copy("/boot/memtest86+x64.bin", f"{tree}/memtest")
+    with open(f"{tree}/boot/grub/grub.cfg", "w") as f:
+        f.write("linux /memtest console=ttyS0,115200\nboot\n")
+    subprocess.run(["grub-mkrescue", "-d", "/usr/lib/grub/i386-pc", "-o", memtest, tree], check=True,
+                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return memtest
+
+
+def run_memtest(o):
+    """memtest86+ until it has passed once."""
+    iso = make_memtest(o)
+    if o.make:
+        return
+    m = Pc(o, "memtest", ["--iso", iso], "memory.startup=16")
+    m.on()
+    m.wait(r"Pass: +[1-9]\d* +Errors: +0", 2400)
+    check("memtest86+ passes", True)
+    m.ctl("turn-off", m.name)
+
+
 def run_start(o):
     """Discs of other people: grub-rescue-pc's to its menu, memtest86+ until it tests."""
-    rescue, memtest = os.path.join(o.top, "rescue.iso"), os.path.join(o.top, "memtest.iso")
+    rescue, memtest = os.path.join(o.top, "rescue.iso"), make_memtest(o)
     if not o.prepared:
         shutil.copy("/usr/lib/grub-rescue/grub-rescue-cdrom.iso", rescue)
-        tree = os.path.join(o.top, "memtest")
-        os.makedirs(f"{tree}/boot/grub")
-        shutil.copy("/boot/memtest86+x64.bin", f"{tree}/memtest")
-        with open(f"{tree}/boot/grub/grub.cfg", "w") as f:
-            f.write("linux /memtest console=ttyS0,115200\nboot\n")
-        subprocess.run(["grub-mkrescue", "-d", "/usr/lib/grub/i386-pc", "-o", memtest, tree], check=True,
-                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     if o.make:
         return
     m = Pc(o, "rescue", ["--iso", rescue])
@@ -463,7 +482,7 @@ def run_realmode(o):
 
 
 CASES = {"hyperv": run_hyperv, "emulated": run_emulated, "network": run_network, "realmode": run_realmode, "floppy": run_floppy, "installer": run_installer, "start": run_start,
-         "ipxe": run_ipxe}
+         "ipxe": run_ipxe, "memtest": run_memtest}
 
 
 def stdlib(path):
