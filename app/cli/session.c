@@ -342,12 +342,17 @@ static gboolean on_request(VireoDisplayClipboard *skeleton, GDBusMethodInvocatio
 
 static VireoDisplayClipboard *serve(struct client *c, struct holder *h)
 {
-    VireoDisplayClipboard *s = vireo_display_clipboard_skeleton_new();
+    g_autoptr(VireoDisplayClipboard) s = vireo_display_clipboard_skeleton_new();
+    g_autoptr(GError) error = NULL;
     g_signal_connect(s, "handle-grab", G_CALLBACK(on_grab), h);
     g_signal_connect(s, "handle-release", G_CALLBACK(on_release), h);
     g_signal_connect(s, "handle-request", G_CALLBACK(on_request), h);
-    g_dbus_interface_skeleton_export(G_DBUS_INTERFACE_SKELETON(s), c->bus, CLIPBOARD_PATH, NULL);
-    return s;
+    if (!g_dbus_interface_skeleton_export(G_DBUS_INTERFACE_SKELETON(s), c->bus, CLIPBOARD_PATH,
+                                          &error)) {
+        client_fail(error);
+        return NULL;
+    }
+    return g_steal_pointer(&s);
 }
 
 /* The files' paths, a line each. */
@@ -493,7 +498,7 @@ int cli_clipboard(int argc, char **argv)
     if (!p)
         return CLI_FAILED;
     g_autoptr(VireoDisplayClipboard) mine = serve(c, &h);
-    if (!cli_session_connect(s, "clipboard"))
+    if (!mine || !cli_session_connect(s, "clipboard"))
         return CLI_FAILED;
     return setting ? hold(c, p, &h) : get(p, &h);
 }

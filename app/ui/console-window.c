@@ -9,6 +9,7 @@
 #include "app/ui/activity.h"
 #include "app/ui/checkpoint-pane.h"
 #include "app/ui/choose-file.h"
+#include "app/ui/focus.h"
 #include "app/ui/keymap.h"
 #include "app/ui/names.h"
 #include "app/ui/screen.h"
@@ -721,6 +722,7 @@ static void vireo_console_window_init(VireoConsoleWindow *self)
 {
     gtk_widget_init_template(GTK_WIDGET(self));
     vireo_tidy_names(GTK_WIDGET(self));
+    vireo_focus_keep(GTK_WINDOW(self));
     GtkEventController *motion = gtk_event_controller_motion_new();
     gtk_event_controller_set_propagation_phase(motion, GTK_PHASE_CAPTURE);
     g_signal_connect(motion, "motion", G_CALLBACK(on_motion), self);

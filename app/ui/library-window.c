@@ -4,6 +4,7 @@
 #include <glib/gi18n.h>
 
 #include "app/application.h"
+#include "app/ui/focus.h"
 #include "app/ui/names.h"
 #include "app/ui/vm-actions.h"
 #include "app/ui/vm-row.h"
@@ -128,6 +129,7 @@ static void vireo_library_window_init(VireoLibraryWindow *self)
 {
     gtk_widget_init_template(GTK_WIDGET(self));
     vireo_tidy_names(GTK_WIDGET(self));
+    vireo_focus_keep(GTK_WINDOW(self));
     gtk_search_bar_connect_entry(self->search_bar, GTK_EDITABLE(self->search_entry));
     gtk_search_bar_set_key_capture_widget(self->search_bar, GTK_WIDGET(self));
 }

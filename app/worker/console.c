@@ -98,7 +98,8 @@ static void on_answer(GObject *proxy, GAsyncResult *result, gpointer data)
 {
     struct viewer *v = data;
     g_autoptr(GError) error = NULL;
-    g_autoptr(GVariant) answer = g_dbus_proxy_call_finish(G_DBUS_PROXY(proxy), result, &error);
+    GVariant *answer = g_dbus_proxy_call_finish(G_DBUS_PROXY(proxy), result, &error);
+    g_clear_pointer(&answer, g_variant_unref); /* says nothing but that it has come */
     v->waiting--;
     if (v->gone || g_error_matches(error, G_DBUS_ERROR, G_DBUS_ERROR_NO_REPLY) ||
         g_error_matches(error, G_IO_ERROR, G_IO_ERROR_CLOSED) ||

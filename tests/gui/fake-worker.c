@@ -137,13 +137,11 @@ static gboolean on_animate(gpointer data)
         change_rectangle();
         return G_SOURCE_CONTINUE;
     }
-    int x = 100 + step * 8 % 800;
-    fill(x, 300, BOX, BOX, 0x303030);
-    step++;
-    x = 100 + step * 8 % 800;
+    int before = 100 + step * 8 % 800, x = 100 + ++step * 8 % 800, left = MIN(before, x);
+    fill(before, 300, BOX, BOX, 0x303030);
     fill(x, 300, BOX, BOX, 0xffe000);
     for (guint i = 0; i < listeners->len; i++)
-        update_listener(listeners->pdata[i], MAX(0, x - 8), 300, BOX + 16, BOX);
+        update_listener(listeners->pdata[i], left, 300, MAX(before, x) + BOX - left, BOX);
     return G_SOURCE_CONTINUE;
 }
 

@@ -54,6 +54,22 @@ ui.xdo("key", "ctrl+alt+t")
 vireo.logged(vm, "press 20")
 ui.need("Keyboard captured: press and release Ctrl+Alt to free it", "label")
 
+# A dialog from the menu leaves the keyboard where it was in use.
+ui.xdo("keydown", "Control_L", "keydown", "Alt_L", "keyup", "Alt_L", "keyup", "Control_L")
+ui.need("Click the screen or press Enter in it to type", "label")
+ui.click(ui.need("Menu"), "^Console$")
+ui.press("View", "menu item")
+ui.press("Share…", "menu item")
+ui.need("VNC", "label")
+ui.xdo("key", "Escape")
+ui.gone("VNC", "label")
+wid = ui.focus("^Console$")
+before = ui.geometry(wid)[2:]
+ui.xdo("key", "F11")
+ui.wait(lambda: ui.geometry(wid)[2:] != before, "the full screen")
+ui.xdo("key", "F11")
+ui.wait(lambda: ui.geometry(wid)[2:] == before, "the window")
+
 # Toolbar.
 ui.press("Send Ctrl+Alt+Del", "push button")
 vireo.logged(vm, "press 211", count=2)
@@ -72,7 +88,20 @@ n = vireo.log(vm).count("connection")
 app = vireo.start()
 vireo.logged(vm, "connection", count=n + 1)
 ui.click(ui.need("Console", "list item"), "Virtual Machines")
-ui.window_id("^Console$")
+wid = ui.window_id("^Console$")
+
+# A console that opens onto a running machine is as large as its screen, and Enter is enough to type.
+
+
+def large():
+    e = ui.need("Screen of the virtual machine").get_extents(ui.Atspi.CoordType.WINDOW)
+    return (e.width, e.height) == (1024, 768)
+
+
+ui.wait(large, "the window as large as the screen")
+ui.focus("^Console$")
+ui.xdo("key", "Return")
+ui.need("Keyboard captured: press and release Ctrl+Alt to free it", "label")
 
 # kill -9 of the worker: the window says so and offers Start.
 os.kill(worker, signal.SIGKILL)
