@@ -5,6 +5,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "session/skeleton.h"
+
 #define SESSION_PATH "/org/vireo/Session1"
 #define CLIPBOARD_PATH "/org/qemu/Display1/Clipboard"
 #define AUDIO_PATH "/org/qemu/Display1/Audio"
@@ -193,15 +195,13 @@ static void remove_viewer(VireoSession *self, GDBusConnection *c)
     vireo_session_update(self);
 }
 
-/* Skeletons hold the connections that they are exported on, also when those have ended. */
 static void unexport(VireoSession *self, GDBusConnection *connection)
 {
     GDBusInterfaceSkeleton *const all[] = {G_DBUS_INTERFACE_SKELETON(self->skeleton),
                                            vireo_clipboard_skeleton(self->clipboard),
                                            vireo_audio_skeleton(self->audio)};
     for (guint i = 0; i < G_N_ELEMENTS(all); i++)
-        if (g_dbus_interface_skeleton_has_connection(all[i], connection))
-            g_dbus_interface_skeleton_unexport_from_connection(all[i], connection);
+        vireo_skeleton_unexport(all[i], connection);
 }
 
 static void on_connection_closed(GDBusConnection *c, gboolean remote, GError *error,

@@ -22,6 +22,7 @@
 #include "app/worker/worker.h"
 #include "core/base/cleanup.h"
 #include "core/base/log.h"
+#include "session/skeleton.h"
 
 static int complain(const char *what, const char *why)
 {
@@ -107,14 +108,12 @@ static void list_objects(struct worker *w, struct object out[OBJECTS])
     memcpy(out, objects, sizeof objects);
 }
 
-/* Skeletons hold the connections that they are exported on, also when those have ended. */
 static void unexport_all(struct worker *w, GDBusConnection *c)
 {
     struct object objects[OBJECTS];
     list_objects(w, objects);
     for (size_t i = 0; i < OBJECTS; i++)
-        if (g_dbus_interface_skeleton_has_connection(objects[i].skeleton, c))
-            g_dbus_interface_skeleton_unexport_from_connection(objects[i].skeleton, c);
+        vireo_skeleton_unexport(objects[i].skeleton, c);
     worker_session_unexport(w->session, c);
     worker_remote_unexport(w->remote, c);
 }

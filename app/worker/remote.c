@@ -5,6 +5,7 @@
 
 #include "app/worker/worker.h"
 #include "session/remote/remote.h"
+#include "session/skeleton.h"
 
 struct worker_remote {
     struct worker *w;
@@ -74,9 +75,7 @@ gboolean worker_remote_export(struct worker_remote *r, GDBusConnection *connecti
 
 void worker_remote_unexport(struct worker_remote *r, GDBusConnection *connection)
 {
-    GDBusInterfaceSkeleton *remote = vireo_remote_get_skeleton(r->remote);
-    if (g_dbus_interface_skeleton_has_connection(remote, connection))
-        g_dbus_interface_skeleton_unexport_from_connection(remote, connection);
+    vireo_skeleton_unexport(vireo_remote_get_skeleton(r->remote), connection);
 }
 
 void worker_remote_gone(struct worker_remote *r)

@@ -7,6 +7,7 @@
 #include "core/base/log.h"
 #include "session/agent-proto.h"
 #include "session/session.h"
+#include "session/skeleton.h"
 #include "session/usb/usb-service.h"
 
 struct worker_session {
@@ -102,9 +103,7 @@ gboolean worker_session_export(struct worker_session *s, GDBusConnection *connec
 
 void worker_session_unexport(struct worker_session *s, GDBusConnection *connection)
 {
-    GDBusInterfaceSkeleton *usb = vireo_usb_service_get_skeleton(s->usb);
-    if (g_dbus_interface_skeleton_has_connection(usb, connection))
-        g_dbus_interface_skeleton_unexport_from_connection(usb, connection);
+    vireo_skeleton_unexport(vireo_usb_service_get_skeleton(s->usb), connection);
 }
 
 void worker_session_size(struct worker_session *s, GDBusConnection *from, guint width, guint height,

@@ -49,9 +49,39 @@ struct vireo_clipboard {
     struct vireo_transfers *files;
 };
 
+#define CLIPBOARD_PATH "/org/qemu/Display1/Clipboard"
+#define CLIPBOARD_INTERFACE "org.qemu.Display1.Clipboard"
+enum { VIEWER_ANSWER_MS = 60000 };
+
+/* clipboard.c: owners */
+void vireo_clipboard_disown(struct vireo_clipboard *c, guint selection);
+/* And tells both sides. */
+void vireo_clipboard_release(struct vireo_clipboard *c, guint selection);
+/* The guest gives what it owns as an answer to the call, which is taken. */
+void vireo_clipboard_ask_guest(struct vireo_clipboard *c, guint selection, guint32 type,
+                               GDBusMethodInvocation *call);
+
+/* clipboard-guest.c */
 gboolean vireo_peer_can(const struct peer *p, guint cap);
+gboolean vireo_peer_selections(const struct peer *p);
 void vireo_peer_send(struct peer *p, guint32 type, gconstpointer head, gsize nhead,
                      gconstpointer data, gsize len);
+void vireo_peer_send_caps(struct peer *p, gboolean request, gboolean clipboard);
+/* Who has the guest's clipboard. */
+struct peer *vireo_clipboard_active(struct vireo_clipboard *c);
+void vireo_clipboard_tell_guest(struct vireo_clipboard *c, guint32 type, guint selection,
+                                const guint32 *words, guint n);
+void vireo_clipboard_grab_guest(struct vireo_clipboard *c, guint selection);
+void vireo_clipboard_answer_guest(struct vireo_clipboard *c, guint selection, guint32 type,
+                                  const void *data, gsize len);
+void vireo_clipboard_send_size(struct vireo_clipboard *c);
+
+/* clipboard-viewers.c */
+void vireo_clipboard_serve(struct vireo_clipboard *c); /* makes the skeleton */
+void vireo_clipboard_tell_viewers(struct vireo_clipboard *c, GDBusConnection *but,
+                                  const char *method, GVariant *args);
+void vireo_clipboard_tell_grab(struct vireo_clipboard *c, guint selection, GDBusConnection *but);
+void vireo_clipboard_refuse(GDBusMethodInvocation *call, const char *code, const char *text);
 
 /* transfers.c */
 struct vireo_transfers *vireo_transfers_new(struct vireo_clipboard *c);
