@@ -2,10 +2,9 @@
 /* Files from a hostile host as the clipboard's helper in the guest takes them. The input: messages,
  * each a byte with the type, one with the length and so many bytes. Whatever comes, it stays in one
  * folder. */
-#include <dirent.h>
-
 /* the helper's own file */
 #include "session/guest/clip-files.c"
+#include "tests/fuzz/folder.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -17,22 +16,6 @@ void clip_tell(uint32_t type, const void *data, size_t len)
     if (type != VD_AGENT_FILE_XFER_STATUS || (len != 8 && len != 16))
         abort();
     told++;
-}
-
-/* A file that was made is named without a path: all there is lies in Downloads. */
-static unsigned empty_folder(const char *path)
-{
-    unsigned n = 0;
-    DIR *d = opendir(path);
-    for (struct dirent *e; d && (e = readdir(d));)
-        if (e->d_name[0] != '.' || (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)) {
-            if (unlinkat(dirfd(d), e->d_name, 0) != 0)
-                abort();
-            n++;
-        }
-    if (d)
-        closedir(d);
-    return n;
 }
 
 static void at_end(void)
@@ -67,6 +50,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     files_end();
     if (told > messages)
         abort();
-    empty_folder(downloads);
+    fuzz_empty_folder(downloads,
+                      true); /* a file that was made is named without a path: all lies here */
     return 0;
 }
