@@ -18,7 +18,7 @@
 enum {
     MAX_LISTENERS = 8,
     MAX_WAITING = 64, /* calls without an answer, then sound is dropped */
-    READ_MS = 10,     /* what one Read asks for */
+    READ_MS = 20,     /* what one Read asks for: more than a sound server's pieces */
     MAX_GUEST_QUEUE = 65536,
     CALL_MS = 10000,
 };

@@ -14,6 +14,14 @@ void drift_init(struct drift *d, double target_ms)
     *d = (struct drift){.target = target_ms, .ratio = 1};
 }
 
+void drift_rest(struct drift *d, double target_ms, double waiting)
+{
+    d->target = target_ms;
+    d->smooth = waiting;
+    d->started = true;
+    d->ratio = 1 + d->integral;
+}
+
 static double clamp(double v, double most)
 {
     return v > most ? most : v < -most ? -most : v;

@@ -18,6 +18,8 @@ struct drift {
 };
 
 void drift_init(struct drift *d, double target_ms);
+/* From here on, another target and what waits now; what was learnt of the clocks stays. */
+void drift_rest(struct drift *d, double target_ms, double waiting);
 /* `waiting`: ms of sound between here and the ear; dt: seconds since the last call. */
 void drift_update(struct drift *d, double waiting, double dt);
 

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "session/audio/audio-proto.h"
-#include "session/audio/drift.h"
+#include "session/audio/pace.h"
 #include "vireo-display1.h"
 
 #define AUDIO_PATH "/org/qemu/Display1/Audio"
@@ -17,13 +17,14 @@
 #define IN_PATH "/org/qemu/Display1/AudioInListener"
 
 enum {
-    TARGET_MS = 45,   /* to the ear; 10 ms more are in the guest */
-    MOST_MS = 150,    /* then sound is left out rather than late */
+    STORE_MS = 40,    /* in the server, when sound begins; 10 ms more are in the guest */
+    BLOCK_MS = 15,    /* what the server's device takes at once */
     AGAIN_MS = 1000,  /* looking for the server */
     IDLE_S = 2,       /* of silence, and the server may sleep */
+    COLLECT_MS = 2,   /* the server's pieces come in pieces */
     STARVED_MS = 200, /* a Read is answered with silence */
     MIC_ROOM_MS = 200,
-    PIECE = 2048,        /* frames resampled at once */
+    PIECE = 2048,        /* frames converted at once */
     MAX_BYTES = 1 << 20, /* of one Write or Read */
 };
 
@@ -49,9 +50,7 @@ struct _VireoSound {
     struct format play;
     pa_stream *out_stream;
     guint idle_id;
-    struct drift drift;
-    struct resampler resampler;
-    gint64 looked; /* at the latency, monotonic us */
+    struct pace pace;
     struct vireo_sound_stats stats;
 
     struct format mic;
@@ -59,7 +58,7 @@ struct _VireoSound {
     GByteArray *recorded;
     GDBusMethodInvocation *reading;
     gsize wanted;
-    guint starved_id;
+    guint starved_id, collect_id;
 };
 
 G_DEFINE_FINAL_TYPE(VireoSound, vireo_sound, G_TYPE_OBJECT)
@@ -86,24 +85,38 @@ static void drop_stream(pa_stream **s)
         return;
     pa_stream_set_state_callback(*s, NULL, NULL);
     pa_stream_set_underflow_callback(*s, NULL, NULL);
+    pa_stream_set_moved_callback(*s, NULL, NULL);
     pa_stream_set_read_callback(*s, NULL, NULL);
     pa_stream_disconnect(*s);
     pa_stream_unref(*s);
     *s = NULL;
 }
 
+static void close_out(VireoSound *self)
+{
+    pace_end(&self->pace);
+    drop_stream(&self->out_stream);
+}
+
 static void on_underflow(pa_stream *s, void *data)
 {
     VireoSound *self = data;
-    if (self->play.enabled)
-        self->stats.underruns++;
+    if (!self->play.enabled)
+        return;
+    self->stats.underruns++;
+    pace_dry(&self->pace);
+}
+
+static void on_moved(pa_stream *s, void *data)
+{
+    pace_again(&((VireoSound *)data)->pace);
 }
 
 static void on_out_state(pa_stream *s, void *data)
 {
     VireoSound *self = data;
     if (pa_stream_get_state(s) == PA_STREAM_FAILED)
-        drop_stream(&self->out_stream);
+        close_out(self);
     changed(self);
 }
 
@@ -119,48 +132,20 @@ static pa_proplist *properties(VireoSound *self)
 static void open_out(VireoSound *self)
 {
     const pa_sample_spec spec = {PA_SAMPLE_FLOAT32NE, self->play.rate, (guint8)self->play.channels};
-    guint32 frame = self->play.channels * (guint32)sizeof(float);
-    const pa_buffer_attr attr = {.maxlength = self->play.rate * frame,
-                                 .tlength = self->play.rate * TARGET_MS / 1000 * frame,
-                                 .prebuf = self->play.rate * (TARGET_MS - 10) / 1000 * frame,
-                                 .minreq = self->play.rate * 5 / 1000 * frame};
+    const struct pace_params params = {self->play.rate, self->play.channels, STORE_MS, BLOCK_MS};
     if (self->out_stream || !server_ready(self) || !self->play.ok)
         return;
+    const pa_buffer_attr attr = pace_attr(&params);
     pa_proplist *p = properties(self);
     self->out_stream = pa_stream_new_with_proplist(self->context, self->name, &spec, NULL, p);
     pa_proplist_free(p);
     if (!self->out_stream)
         return;
-    drift_init(&self->drift, TARGET_MS);
-    resampler_init(&self->resampler, self->play.channels);
-    self->looked = 0;
+    pace_begin(&self->pace, self->out_stream, &params);
     pa_stream_set_state_callback(self->out_stream, on_out_state, self);
     pa_stream_set_underflow_callback(self->out_stream, on_underflow, self);
-    pa_stream_connect_playback(self->out_stream, NULL, &attr,
-                               PA_STREAM_ADJUST_LATENCY | PA_STREAM_AUTO_TIMING_UPDATE |
-                                   PA_STREAM_INTERPOLATE_TIMING,
-                               NULL, NULL);
-}
-
-/* FALSE: there is so much waiting already that this is left out. */
-static gboolean follow_clock(VireoSound *self)
-{
-    pa_usec_t latency = 0;
-    int negative = 0;
-    gint64 now = g_get_monotonic_time();
-    if (pa_stream_get_latency(self->out_stream, &latency, &negative) < 0)
-        return TRUE;
-    double waiting = negative ? 0 : (double)latency / 1000;
-    if (waiting > MOST_MS) {
-        self->stats.skips++;
-        return FALSE;
-    }
-    if (self->looked)
-        drift_update(&self->drift, waiting, MIN((double)(now - self->looked) / 1e6, 1));
-    self->looked = now;
-    self->stats.latency_ms = self->drift.smooth;
-    self->stats.ratio = 1 + self->drift.integral;
-    return TRUE;
+    pa_stream_set_moved_callback(self->out_stream, on_moved, self);
+    pa_stream_connect_playback(self->out_stream, NULL, &attr, PACE_FLAGS, NULL, NULL);
 }
 
 static void to_float(const struct format *f, const guint8 *data, gsize samples, float *out)
@@ -176,19 +161,14 @@ static void to_float(const struct format *f, const guint8 *data, gsize samples, 
 
 static void play(VireoSound *self, const guint8 *data, gsize len)
 {
-    static float in[PIECE * RESAMPLE_CHANNELS], out[(PIECE + PIECE / 64 + 4) * RESAMPLE_CHANNELS];
+    static float in[PIECE * RESAMPLE_CHANNELS];
     const struct format *f = &self->play;
-    if (!self->out_stream || pa_stream_get_state(self->out_stream) != PA_STREAM_READY ||
-        !follow_clock(self))
+    if (!self->out_stream || pa_stream_get_state(self->out_stream) != PA_STREAM_READY)
         return;
     for (gsize frames = len / f->frame; frames;) {
         gsize n = MIN(frames, (gsize)PIECE);
         to_float(f, data, n * f->channels, in);
-        gsize made =
-            resampler_run(&self->resampler, self->drift.ratio, in, n, out, PIECE + PIECE / 64 + 4);
-        pa_stream_write(self->out_stream, out, made * f->channels * sizeof(float), NULL, 0,
-                        PA_SEEK_RELATIVE);
-        self->stats.frames += made;
+        self->stats.frames += pace_write(&self->pace, in, n);
         data += n * f->frame;
         frames -= n;
     }
@@ -225,7 +205,7 @@ static gboolean on_out_init(VireoDisplayAudioOutListener *l, GDBusMethodInvocati
                             guint rate, guint8 channels, guint frame, guint second, gboolean be,
                             VireoSound *self)
 {
-    drop_stream(&self->out_stream);
+    close_out(self);
     read_format(&self->play, id, bits, is_signed, is_float, rate, channels, be);
     open_out(self);
     vireo_display_audio_out_listener_complete_init(l, call);
@@ -235,7 +215,7 @@ static gboolean on_out_init(VireoDisplayAudioOutListener *l, GDBusMethodInvocati
 static gboolean on_out_fini(VireoDisplayAudioOutListener *l, GDBusMethodInvocation *call,
                             guint64 id, VireoSound *self)
 {
-    drop_stream(&self->out_stream);
+    close_out(self);
     self->play = (struct format){0};
     vireo_display_audio_out_listener_complete_fini(l, call);
     changed(self);
@@ -247,10 +227,12 @@ static gboolean on_out_enabled(VireoDisplayAudioOutListener *l, GDBusMethodInvoc
 {
     self->play.enabled = enabled;
     g_clear_handle_id(&self->idle_id, g_source_remove);
-    if (enabled)
+    if (enabled) {
+        pace_again(&self->pace);
         cork(self->out_stream, FALSE);
-    else
+    } else {
         self->idle_id = g_timeout_add_seconds(IDLE_S, on_idle, self);
+    }
     vireo_display_audio_out_listener_complete_set_enabled(l, call);
     changed(self);
     return TRUE;
@@ -285,13 +267,24 @@ static void answer(VireoSound *self, const guint8 *data, gsize len)
         g_variant_new_fixed_array(G_VARIANT_TYPE_BYTE, data, len, 1));
 }
 
+/* With what there is: what is kept until it is as much as was asked for would come later and later,
+ * and then early again, as the server's pieces and those asked for fall apart. */
 static gboolean answer_if_there(VireoSound *self)
 {
-    if (!self->reading || self->recorded->len < self->wanted)
+    gsize len = MIN(self->recorded->len, self->wanted);
+    if (!self->reading || !len || self->collect_id)
         return FALSE;
-    answer(self, self->recorded->data, self->wanted);
-    g_byte_array_remove_range(self->recorded, 0, (guint)self->wanted);
+    answer(self, self->recorded->data, len);
+    g_byte_array_remove_range(self->recorded, 0, (guint)len);
     return TRUE;
+}
+
+static gboolean on_collected(gpointer data)
+{
+    VireoSound *self = data;
+    self->collect_id = 0;
+    answer_if_there(self);
+    return G_SOURCE_REMOVE;
 }
 
 static gboolean on_starved(gpointer data)
@@ -314,8 +307,8 @@ static void on_recorded(pa_stream *s, size_t bytes, void *data)
         if (len)
             pa_stream_drop(s);
     }
-    while (answer_if_there(self))
-        ;
+    if (!self->collect_id)
+        self->collect_id = g_timeout_add(COLLECT_MS, on_collected, self);
     gsize most = self->mic.rate * MIC_ROOM_MS / 1000 * self->mic.frame;
     if (self->recorded->len > most)
         g_byte_array_remove_range(self->recorded, 0, (guint)(self->recorded->len - most / 2));
@@ -350,6 +343,7 @@ static void open_in(VireoSound *self)
 static void close_in(VireoSound *self)
 {
     drop_stream(&self->in_stream);
+    g_clear_handle_id(&self->collect_id, g_source_remove);
     g_byte_array_set_size(self->recorded, 0);
     if (self->reading)
         answer(self, NULL, 0);
@@ -425,7 +419,7 @@ static gboolean on_again(gpointer data)
 
 static void drop_server(VireoSound *self)
 {
-    drop_stream(&self->out_stream);
+    close_out(self);
     drop_stream(&self->in_stream);
     if (self->context) {
         pa_context_set_state_callback(self->context, NULL, NULL);
@@ -559,6 +553,9 @@ gboolean vireo_sound_has_server(VireoSound *self)
 void vireo_sound_get_stats(VireoSound *self, struct vireo_sound_stats *out)
 {
     *out = self->stats;
+    out->latency_ms = self->pace.drift.smooth;
+    out->ratio = 1 + self->pace.drift.integral;
+    out->skips = self->pace.skips;
 }
 
 /* ---- the object ---- */
@@ -574,6 +571,7 @@ void vireo_sound_close(VireoSound *self)
     g_clear_handle_id(&self->again_id, g_source_remove);
     g_clear_handle_id(&self->idle_id, g_source_remove);
     g_clear_handle_id(&self->starved_id, g_source_remove);
+    g_clear_handle_id(&self->collect_id, g_source_remove);
     drop_server(self);
     g_signal_handlers_disconnect_by_data(self->out, self);
     g_signal_handlers_disconnect_by_data(self->in, self);
@@ -610,7 +608,6 @@ static void vireo_sound_init(VireoSound *self)
     self->cancellable = g_cancellable_new();
     self->recorded = g_byte_array_new();
     self->loop = pa_glib_mainloop_new(NULL);
-    self->stats.ratio = 1;
     self->out = vireo_display_audio_out_listener_skeleton_new();
     self->in = vireo_display_audio_in_listener_skeleton_new();
     g_signal_connect(self->out, "handle-init", G_CALLBACK(on_out_init), self);

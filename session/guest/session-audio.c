@@ -16,6 +16,7 @@
 
 #include "session/agent-proto.h"
 #include "session/audio/audio-wire.h"
+#include "session/audio/pace.h"
 #include "session/guest/session-helper.h"
 
 enum {
@@ -25,11 +26,8 @@ enum {
     FRAGMENT_MS = 10,
     OUT_ROOM = RATE / 5 * FRAME,      /* 200 ms for a host that is late */
     SILENCE_AFTER = RATE / 2 * FRAME, /* so much of it, and it is not sent any more */
+    MIC_STORE_MS = 40,                /* waiting in the server; more after it ran dry */
     MIC_BLOCK_MS = 20,                /* what the feed's sink takes at once */
-    MIC_TARGET_MS = 40,               /* waiting in the server; more after it ran dry */
-    MIC_TARGET_MOST_MS = 120,
-    MIC_MOST_MS = 250, /* then what comes is left out */
-    MIC_LOOK = 16,     /* messages from one look at the clocks to the next */
     AGAIN_MS = 1000,
 };
 
@@ -55,10 +53,7 @@ static struct {
     pa_stream *stream; /* playing into the feed */
     struct audio_wire wire;
     bool running;
-    uint32_t rate;
-    unsigned target; /* ms */
-    unsigned looks;  /* messages since the last look */
-    size_t waited;   /* bytes, summed up over them */
+    struct pace pace;
 } mic = {.fd = -1};
 
 static void connect_server(void *ctx);
@@ -217,6 +212,7 @@ static void drop_feed(void)
 {
     if (!mic.stream)
         return;
+    pace_end(&mic.pace);
     pa_stream_set_underflow_callback(mic.stream, NULL, NULL);
     pa_stream_disconnect(mic.stream);
     pa_stream_unref(mic.stream);
@@ -234,59 +230,25 @@ static void stop_mic(void)
     mic.running = false;
 }
 
-/* Keeps what is buffered near the target: the two clocks differ. */
-static void follow(size_t buffered)
-{
-    mic.waited += buffered;
-    if (++mic.looks < MIC_LOOK)
-        return;
-    long have = (long)(mic.waited / mic.looks / FRAME), target = RATE * (long)mic.target / 1000;
-    long off = (have - target) / 32; /* 10 ms too much: 15 Hz faster */
-    uint32_t rate = (uint32_t)(RATE + (off > 240 ? 240 : off < -240 ? -240 : off));
-    mic.looks = 0;
-    mic.waited = 0;
-    if (rate == mic.rate)
-        return;
-    mic.rate = rate;
-    pa_operation *o = pa_stream_update_sample_rate(mic.stream, rate, NULL, NULL);
-    if (o)
-        pa_operation_unref(o);
-}
-
-/* Early requests: the sink takes minreq at a time, not most of what could wait, and what is not
- * waiting yet it would take as silence. */
-static pa_buffer_attr feed_attr(void)
-{
-    return (pa_buffer_attr){.maxlength = RATE * FRAME,
-                            .tlength = RATE * MIC_MOST_MS / 1000 * FRAME * 2,
-                            .prebuf = RATE * mic.target / 1000 * FRAME,
-                            .minreq = RATE * MIC_BLOCK_MS / 1000 * FRAME};
-}
-
 /* A guest or a host that is busy needs more in store. */
 static void on_feed_dry(pa_stream *s, void *data)
 {
-    if (mic.target >= MIC_TARGET_MOST_MS)
-        return;
-    mic.target += MIC_BLOCK_MS;
-    pa_buffer_attr attr = feed_attr();
-    pa_operation *o = pa_stream_set_buffer_attr(s, &attr, NULL, NULL);
-    if (o)
-        pa_operation_unref(o);
+    pace_dry(&mic.pace);
 }
 
 static void on_sound(void *ctx, uint64_t sequence, uint64_t time, const uint8_t *data, size_t len)
 {
-    const pa_buffer_attr *attr;
-    if (!mic.stream || pa_stream_get_state(mic.stream) != PA_STREAM_READY ||
-        !(attr = pa_stream_get_buffer_attr(mic.stream)))
+    float samples[512 * CHANNELS];
+    if (!mic.stream || pa_stream_get_state(mic.stream) != PA_STREAM_READY)
         return;
-    size_t room = pa_stream_writable_size(mic.stream);
-    size_t buffered = room < attr->tlength ? attr->tlength - room : 0;
-    if (buffered > RATE * MIC_MOST_MS / 1000 * FRAME)
-        return; /* far too late: left out */
-    if (pa_stream_write(mic.stream, data, len, NULL, 0, PA_SEEK_RELATIVE) == 0)
-        follow(buffered);
+    while (len) {
+        size_t n = len / FRAME < 512 ? len / FRAME : 512;
+        for (size_t i = 0; i < n * CHANNELS; i++)
+            samples[i] = (float)(int16_t)(data[2 * i] | data[2 * i + 1] << 8) / 32768;
+        pace_write(&mic.pace, samples, n);
+        data += n * FRAME;
+        len -= n * FRAME;
+    }
 }
 
 static void ignore_format(void *ctx, const struct audio_format *f)
@@ -314,19 +276,17 @@ static void on_mic_io(pa_mainloop_api *api, pa_io_event *e, int fd, pa_io_event_
 
 static void play_feed(void)
 {
-    mic.target = MIC_TARGET_MS;
-    mic.rate = RATE;
-    mic.looks = 0;
-    mic.waited = 0;
-    pa_buffer_attr attr = feed_attr();
-    mic.stream = pa_stream_new(context, "from the host", &spec, NULL);
+    static const pa_sample_spec floats = {PA_SAMPLE_FLOAT32NE, RATE, CHANNELS};
+    static const struct pace_params params = {RATE, CHANNELS, MIC_STORE_MS, MIC_BLOCK_MS};
+    const pa_buffer_attr attr = pace_attr(&params);
+    mic.stream = pa_stream_new(context, "from the host", &floats, NULL);
     if (!mic.stream)
         return;
+    pace_begin(&mic.pace, mic.stream, &params);
     pa_stream_set_underflow_callback(mic.stream, on_feed_dry, NULL);
-    pa_stream_connect_playback(mic.stream, "vireo_mic_feed", &attr,
-                               PA_STREAM_VARIABLE_RATE | PA_STREAM_EARLY_REQUESTS |
-                                   PA_STREAM_DONT_INHIBIT_AUTO_SUSPEND | PA_STREAM_DONT_MOVE,
-                               NULL, NULL);
+    pa_stream_connect_playback(
+        mic.stream, "vireo_mic_feed", &attr,
+        PACE_FLAGS | PA_STREAM_DONT_INHIBIT_AUTO_SUSPEND | PA_STREAM_DONT_MOVE, NULL, NULL);
 }
 
 static void tell_recording(bool on)
@@ -388,6 +348,7 @@ void audio_stop(bool playback, bool record)
 static const struct {
     const char *name, *module, *arguments;
     bool source;
+    const char *more; /* arguments that old servers do not know */
 } parts[] = {
     {"vireo", "module-null-sink",
      "sink_name=vireo rate=48000 channels=2 format=s16le "
@@ -396,7 +357,7 @@ static const struct {
     {"vireo_mic_feed", "module-null-sink",
      "sink_name=vireo_mic_feed rate=48000 channels=2 format=s16le "
      "sink_properties=\"device.description='Vireo-microphone-(internal)'\"",
-     false},
+     false, " norewinds=1"}, /* else silence is there for two seconds when the host's sound comes */
     {"vireo_mic", "module-remap-source",
      "master=vireo_mic_feed.monitor source_name=vireo_mic "
      "source_properties=\"device.description='Vireo-microphone'\"",
@@ -404,9 +365,10 @@ static const struct {
 };
 enum { PARTS = sizeof parts / sizeof parts[0] };
 static unsigned part; /* being looked for */
-static bool found;
+static bool found, plain;
 
 static void next_part(void);
+static void load_part(void);
 
 static void done_with(pa_operation *o)
 {
@@ -423,6 +385,11 @@ static void all_there(void)
 
 static void on_loaded(pa_context *c, uint32_t index, void *data)
 {
+    if (index == PA_INVALID_INDEX && parts[part].more && !plain) {
+        plain = true;
+        load_part();
+        return;
+    }
     if (index == PA_INVALID_INDEX)
         fprintf(stderr, "the sound server has no %s\n", parts[part].module);
     else if (part == 0)
@@ -433,15 +400,23 @@ static void on_loaded(pa_context *c, uint32_t index, void *data)
     next_part();
 }
 
+static void load_part(void)
+{
+    char arguments[256];
+    snprintf(arguments, sizeof arguments, "%s%s", parts[part].arguments,
+             parts[part].more && !plain ? parts[part].more : "");
+    done_with(pa_context_load_module(context, parts[part].module, arguments, on_loaded, NULL));
+}
+
 static void looked(void)
 {
-    if (found) {
-        part++;
-        next_part();
-    } else {
-        done_with(pa_context_load_module(context, parts[part].module, parts[part].arguments,
-                                         on_loaded, NULL));
+    if (!found) {
+        plain = false;
+        load_part();
+        return;
     }
+    part++;
+    next_part();
 }
 
 static void on_sink_there(pa_context *c, const pa_sink_info *i, int eol, void *data)

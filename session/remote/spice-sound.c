@@ -207,12 +207,15 @@ static gboolean on_out_write(VireoDisplayAudioOutListener *out, GDBusMethodInvoc
 
 /* ---- recording ---- */
 
+/* With less than was asked for, if there is half of it. */
 static void answer_read(struct spice_sound *s)
 {
-    GVariant *data =
-        g_variant_new_fixed_array(G_VARIANT_TYPE_BYTE, s->recorded->data, s->wanted, 1);
+    guint len = (guint)MIN(s->recorded->len, s->wanted);
+    if (!s->reading || len < s->wanted / 2)
+        return;
+    GVariant *data = g_variant_new_fixed_array(G_VARIANT_TYPE_BYTE, s->recorded->data, len, 1);
     vireo_display_audio_in_listener_complete_read(s->in, g_steal_pointer(&s->reading), data);
-    g_byte_array_remove_range(s->recorded, 0, (guint)s->wanted);
+    g_byte_array_remove_range(s->recorded, 0, len);
 }
 
 /* Stereo of the clients into the guest's channels: further ones are silent, one is the mean. */
@@ -254,12 +257,11 @@ static gboolean on_look(gpointer data)
     while (s->recorded->len < MAX_BYTES && take_recorded(s))
         got = TRUE;
     s->starved = got ? 0 : s->starved + 1;
-    if (s->reading && s->recorded->len < s->wanted && s->starved > STARVED_LOOKS) {
+    if (s->reading && s->recorded->len < s->wanted / 2 && s->starved > STARVED_LOOKS) {
         g_byte_array_set_size(s->recorded, (guint)s->wanted);
         memset(s->recorded->data, 0, s->wanted);
     }
-    if (s->reading && s->recorded->len >= s->wanted)
-        answer_read(s);
+    answer_read(s);
     return G_SOURCE_CONTINUE;
 }
 
@@ -339,8 +341,7 @@ static gboolean on_in_read(VireoDisplayAudioInListener *in, GDBusMethodInvocatio
     }
     s->reading = call;
     s->wanted = size - size % s->mic.frame;
-    if (s->recorded->len >= s->wanted)
-        answer_read(s);
+    answer_read(s);
     return TRUE;
 }
 

@@ -285,6 +285,33 @@ static void settles(void)
     }
 }
 
+/* As session/audio/pace.c has it: begun at rest, looked at once a second. */
+static void at_rest(void)
+{
+    static const double ppms[] = {0, 50, -50, 300, -300};
+    for (unsigned k = 0; k < sizeof ppms / sizeof ppms[0]; k++) {
+        struct drift d;
+        double waiting = 52, least = 1000, most = 0, before = 0;
+        drift_init(&d, 0);
+        drift_rest(&d, 52, 52);
+        for (int i = 0; i < 150; i++) {
+            if (i == 90)
+                before = waiting;
+            waiting += 1000 * (1 + ppms[k] / 1e6) / d.ratio - 1000;
+            drift_update(&d, waiting, 1);
+            least = waiting < least ? waiting : least;
+            most = waiting > most ? waiting : most;
+        }
+        if (most - least > 2 || fabs(waiting - before) > 0.2)
+            fprintf(stderr, "%+.0f ppm: from %.2f to %.2f ms, %.2f in a minute\n", ppms[k], least,
+                    most, waiting - before);
+        CHECK(most - least <= 2);
+        CHECK(fabs(waiting - before) <= 0.2);
+        drift_rest(&d, 60, 60); /* what was learnt stays */
+        CHECK(fabs((d.ratio - 1) * 1e6 - ppms[k]) < 10);
+    }
+}
+
 static void clocks(void)
 {
     static const double ppms[] = {0, 50, -50, 300, -300, 1000, -1000};
@@ -326,6 +353,7 @@ static void resampling(void)
 static const struct check_test tests[] = {
     CHECK_TEST(agent_pieces),     CHECK_TEST(agent_refusals), CHECK_TEST(vdagent_round),
     CHECK_TEST(vdagent_too_long), CHECK_TEST(vdagent_grabs),  CHECK_TEST(audio_messages),
-    CHECK_TEST(settles),          CHECK_TEST(clocks),         CHECK_TEST(resampling),
+    CHECK_TEST(settles),          CHECK_TEST(at_rest),        CHECK_TEST(clocks),
+    CHECK_TEST(resampling),
 };
 CHECK_MAIN(tests)
