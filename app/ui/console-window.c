@@ -29,6 +29,7 @@ struct _VireoConsoleWindow {
     GtkRevealer *toolbar;
     GtkInfoBar *info;
     AdwToastOverlay *toasts;
+    AdwToast *way_back; /* weak: how to leave the full screen, while that is told */
     AdwFlap *flap;
     GtkStack *stack;
     AdwStatusPage *off_page;
@@ -60,10 +61,22 @@ G_DEFINE_FINAL_TYPE(VireoConsoleWindow, vireo_console_window, ADW_TYPE_APPLICATI
 
 /* ---- what is shown ---- */
 
-static void toast(VireoConsoleWindow *self, const char *text)
+static AdwToast *toast(VireoConsoleWindow *self, const char *text)
 {
     g_autofree char *escaped = g_markup_escape_text(text, -1);
-    adw_toast_overlay_add_toast(self->toasts, adw_toast_new(escaped));
+    AdwToast *t = adw_toast_new(escaped);
+    adw_toast_overlay_add_toast(self->toasts, t);
+    return t;
+}
+
+static void tell_way_back(VireoConsoleWindow *self, gboolean full)
+{
+    if (self->way_back)
+        adw_toast_dismiss(self->way_back);
+    if (full)
+        g_set_weak_pointer(
+            &self->way_back,
+            toast(self, _("Full screen. The way back: Ctrl+Alt, then F11, or the upper edge.")));
 }
 
 static void update_off_page(VireoConsoleWindow *self)
@@ -146,18 +159,20 @@ static void reveal_note(VireoConsoleWindow *self, gboolean reveal)
         fit_in(self, NOTE_MS);
 }
 
-/* A screen that appears has the window's focus, so that Enter is enough to type in it. */
 static void show_page(VireoConsoleWindow *self, const char *page)
 {
-    GtkWidget *focus = gtk_window_get_focus(GTK_WINDOW(self));
-    gboolean busy = focus && gtk_widget_is_ancestor(focus, GTK_WIDGET(self->checkpoints));
     if (!g_strcmp0(gtk_stack_get_visible_child_name(self->stack), page))
         return;
     gtk_stack_set_visible_child_name(self->stack, page);
-    if (strcmp(page, "screen") != 0)
-        return;
-    fit_in(self, FIT_MS);
-    if (!busy)
+    if (!strcmp(page, "screen"))
+        fit_in(self, FIT_MS);
+}
+
+/* It has the window's focus then, so that Enter is enough to type in it. */
+static void on_screen_appears(VireoConsoleWindow *self)
+{
+    GtkWidget *focus = gtk_window_get_focus(GTK_WINDOW(self));
+    if (!focus || !gtk_widget_is_ancestor(focus, GTK_WIDGET(self->checkpoints)))
         gtk_widget_grab_focus(GTK_WIDGET(self->screen));
 }
 
@@ -570,8 +585,7 @@ static void on_fullscreened(VireoConsoleWindow *self)
     gtk_widget_set_visible(GTK_WIDGET(self->info), !full);
     gtk_widget_set_visible(GTK_WIDGET(self->leave_bar), full);
     gtk_revealer_set_reveal_child(self->leave_bar, FALSE);
-    if (full)
-        toast(self, _("Full screen. The way back: Ctrl+Alt, then F11, or the upper edge."));
+    tell_way_back(self, full);
 }
 
 static void on_motion(GtkEventControllerMotion *c, double x, double y, VireoConsoleWindow *self)
@@ -663,6 +677,7 @@ static void vireo_console_window_dispose(GObject *object)
     g_clear_object(&self->enhanced);
     g_clear_handle_id(&self->layout_id, g_source_remove);
     g_clear_pointer(&self->activity, vireo_activity_free);
+    g_clear_weak_pointer(&self->way_back);
     g_clear_object(&self->vm);
     g_clear_object(&self->settings);
     G_OBJECT_CLASS(vireo_console_window_parent_class)->dispose(object);
@@ -729,6 +744,7 @@ static void vireo_console_window_init(VireoConsoleWindow *self)
     gtk_widget_add_controller(self->overlay, motion);
     g_signal_connect(self, "notify::fullscreened", G_CALLBACK(on_fullscreened), NULL);
     g_signal_connect_swapped(self->screen, "capture-changed", G_CALLBACK(update_keyboard), self);
+    g_signal_connect_swapped(self->screen, "map", G_CALLBACK(on_screen_appears), self);
     g_signal_connect(self->info, "response", G_CALLBACK(on_info_response), self);
 }
 
