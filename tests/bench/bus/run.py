@@ -18,7 +18,7 @@ TESTS = os.path.join(HERE, "..", "..")
 def run(o, initrd):
     qemu_files = [("seabios/bios-256k.bin", "bios-256k.bin"), ("qemu/kvmvapic.bin", "kvmvapic.bin"),
                   ("qemu/linuxboot_dma.bin", "linuxboot_dma.bin")]
-    command = [f"{TESTS}/nested/run", "--guests", o.guests, "--smp", "1", "--memory", "2048", "--timeout", str(1800 * o.runs),
+    command = [f"{TESTS}/nested/run", "--guests", o.guests, "--smp", str(o.smp), "--memory", "2048", "--timeout", str(1800 * o.runs),
                "--modules", "brd", "--setup", os.path.join(HERE, "setup.sh"),
                "--binary", o.vireoctl, "--binary", o.worker, "--binary", "/usr/bin/qemu-system-x86_64",
                "--binary", "/usr/bin/iperf3", "--file", f"{o.guests}/kernels/cloud/vmlinuz=/k/vmlinuz",
@@ -37,6 +37,7 @@ def main():
     for name in ("vireoctl", "worker", "randread", "guests"):
         p.add_argument(f"--{name}", required=True)
     p.add_argument("--runs", type=int, default=3)
+    p.add_argument("--smp", type=int, default=1, help="processors of L1")
     o = p.parse_args()
     begun, results, memory = {}, collections.defaultdict(list), collections.defaultdict(list)
     with tempfile.TemporaryDirectory() as top:
