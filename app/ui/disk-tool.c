@@ -16,6 +16,7 @@ struct _VireoDiskTool {
     AdwToastOverlay *toasts;
     GtkStack *stack;
     GtkWidget *open, *create, *check, *repair, *compact, *convert, *cancel;
+    GtkWidget *open_first, *create_first; /* the same, on the empty page */
     AdwActionRow *file, *format, *sizes, *parent_row, *problem;
     GtkWidget *working, *found;
     GtkProgressBar *progress;
@@ -62,6 +63,7 @@ static void update_buttons(VireoDiskTool *self)
     for (gsize i = 0; i < G_N_ELEMENTS(buttons); i++)
         gtk_widget_set_sensitive(buttons[i], idle);
     gtk_widget_set_sensitive(self->open, !self->cancellable);
+    gtk_widget_set_sensitive(self->open_first, !self->cancellable);
     gtk_widget_set_visible(self->working, self->cancellable != NULL);
 }
 
@@ -293,7 +295,9 @@ static void vireo_disk_tool_class_init(VireoDiskToolClass *klass)
     BIND(toasts);
     BIND(stack);
     BIND(open);
+    BIND(open_first);
     BIND(create);
+    BIND(create_first);
     BIND(check);
     BIND(repair);
     BIND(compact);
@@ -316,7 +320,9 @@ static void vireo_disk_tool_init(VireoDiskTool *self)
     gtk_widget_init_template(GTK_WIDGET(self));
     vireo_tidy_names(GTK_WIDGET(self));
     g_signal_connect_swapped(self->open, "clicked", G_CALLBACK(on_open), self);
+    g_signal_connect_swapped(self->open_first, "clicked", G_CALLBACK(on_open), self);
     g_signal_connect_swapped(self->create, "clicked", G_CALLBACK(on_create), self);
+    g_signal_connect_swapped(self->create_first, "clicked", G_CALLBACK(on_create), self);
     g_signal_connect_swapped(self->check, "clicked", G_CALLBACK(on_check), self);
     g_signal_connect_swapped(self->repair, "clicked", G_CALLBACK(on_repair), self);
     g_signal_connect_swapped(self->compact, "clicked", G_CALLBACK(on_compact), self);

@@ -207,9 +207,37 @@ static void enter_page(VireoWizard *self, const char *page)
     }
 }
 
+static void mark(GtkEditable *row, gboolean good)
+{
+    gboolean bad = *text_of(row) && !good;
+    if (bad)
+        gtk_widget_add_css_class(GTK_WIDGET(row), "error");
+    else
+        gtk_widget_remove_css_class(GTK_WIDGET(row), "error");
+    gtk_accessible_update_state(GTK_ACCESSIBLE(row), GTK_ACCESSIBLE_STATE_INVALID,
+                                bad ? GTK_ACCESSIBLE_INVALID_TRUE : GTK_ACCESSIBLE_INVALID_FALSE,
+                                -1);
+}
+
+/* What is in the way of the next page; what is still empty speaks for itself. */
+static void mark_problems(VireoWizard *self)
+{
+    mark(self->user, is_user_name(text_of(self->user)));
+    mark(self->key, is_key(text_of(self->key)));
+    mark(self->host, is_host_name(text_of(self->host)));
+    mark(self->zone, vireo_is_time_zone(text_of(self->zone)));
+    mark(self->image, is_file(self->image));
+    mark(self->kernel, is_file(self->kernel));
+    mark(self->initrd, is_file(self->initrd));
+    mark(self->kernel_disk, is_file(self->kernel_disk));
+    mark(self->name, strlen(text_of(self->name)) <= VM_MAX_NAME);
+    mark(self->place, g_file_test(text_of(self->place), G_FILE_TEST_IS_DIR));
+}
+
 static void update(VireoWizard *self)
 {
     int i = page_index(self);
+    mark_problems(self);
     gboolean last = i >= 0 && !pages(self)[i + 1], building = i < 0;
     gtk_button_set_label(self->back, i == 0 || building ? _("_Cancel") : _("_Back"));
     gtk_button_set_label(self->next, last ? _("_Create") : _("_Next"));

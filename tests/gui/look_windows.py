@@ -102,9 +102,14 @@ def wizard_from(source, *pages):
     ui.wait(lambda: ui.find(WIZARD, "frame") is None, "the wizard to close")
     vireo.action("new")
     ui.need(_("What is in it?"), "label")
-    ui.focus(WIZARD)
-    ui.need(_(source), "list item").grab_focus()  # below the edge of a small display
-    ui.xdo("sleep", 0.3, "key", "space")
+    row = ui.need(_(source), "list item")
+    x, y, w, h = ui.geometry(ui.focus(WIZARD))
+    for _i in range(20):  # it may be below the edge of a small display
+        e = row.get_extents(ui.Atspi.CoordType.WINDOW)
+        if (e.y + e.height) * ui.SCALE < h:
+            break
+        ui.xdo("mousemove", x + w // 2, y + h * 2 // 3, "click", 5, "sleep", 0.3)
+    ui.click(row, WIZARD)
     for page, title in pages:
         ui.next_page(_(title), label("_Next"))
         look("wizard-" + page)
