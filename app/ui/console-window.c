@@ -9,6 +9,7 @@
 #include "app/ui/activity.h"
 #include "app/ui/checkpoint-pane.h"
 #include "app/ui/choose-file.h"
+#include "app/ui/fit.h"
 #include "app/ui/focus.h"
 #include "app/ui/keymap.h"
 #include "app/ui/names.h"
@@ -18,7 +19,7 @@
 #include "app/ui/usb-chooser.h"
 #include "app/ui/vm-actions.h"
 
-enum { FULLSCREEN_EDGE = 3, FULLSCREEN_LEAVE = 80, FIT_MS = 100, NOTE_MS = 400 };
+enum { FULLSCREEN_EDGE = 3, FULLSCREEN_LEAVE = 80, NOTE_HEIGHT = 480 };
 
 struct _VireoConsoleWindow {
     AdwApplicationWindow parent;
@@ -48,8 +49,7 @@ struct _VireoConsoleWindow {
     GtkProgressBar *work_bar;
     VireoActivity *activity;
     VireoConsole *console;
-    guint fit_id;
-    gboolean fit_due; /* the guest's screen has another size than when the window was last fitted */
+    VireoFit fit;
     VireoEnhanced *enhanced;
     VireoUsbChooser *usb;
     GDBusConnection *usb_bus; /* compared only */
@@ -97,66 +97,30 @@ static void update_off_page(VireoConsoleWindow *self)
     gtk_spinner_set_spinning(self->spinner, busy);
 }
 
-/* Where there is room the window is as large as the guest's screen needs: 1:1, sharp and quick. */
 static void fit_window(VireoConsoleWindow *self)
 {
-    GtkWindow *window = GTK_WINDOW(self);
-    int have_w = gtk_widget_get_width(GTK_WIDGET(self->stack));
-    int have_h = gtk_widget_get_height(GTK_WIDGET(self->stack)), w, h;
-    int factor = gtk_widget_get_scale_factor(GTK_WIDGET(self));
-    GdkSurface *surface = gtk_native_get_surface(GTK_NATIVE(self));
-    GdkRectangle room;
-    if (!self->console || !vireo_console_get_surface(self->console) || !have_w || !surface)
-        return;
-    self->fit_due = FALSE;
-    if (gtk_window_is_fullscreen(window) || gtk_window_is_maximized(window))
-        return;
-    gdk_monitor_get_geometry(
-        gdk_display_get_monitor_at_surface(gdk_surface_get_display(surface), surface), &room);
-    gtk_window_get_default_size(window, &w, &h);
-    w += (vireo_console_get_width(self->console) + factor - 1) / factor - have_w;
-    h += (vireo_console_get_height(self->console) + factor - 1) / factor - have_h;
-    if (w <= room.width && h <= room.height)
-        gtk_window_set_default_size(window, w, h);
+    if (self->console && vireo_console_get_surface(self->console))
+        vireo_fit_want(&self->fit, vireo_console_get_width(self->console),
+                       vireo_console_get_height(self->console));
 }
 
 static void update_screen(VireoConsoleWindow *self);
 
-static gboolean on_fit(gpointer data)
-{
-    VireoConsoleWindow *self = data;
-    self->fit_id = 0;
-    fit_window(self);
-    return G_SOURCE_REMOVE;
-}
-
-static void fit_in(VireoConsoleWindow *self, guint ms)
-{
-    self->fit_due = TRUE;
-    if (!self->fit_id)
-        self->fit_id = g_timeout_add(ms, on_fit, self);
-}
-
-/* After the new frame, or the window itself, was laid out. */
 static void on_guest_resized(VireoConsoleWindow *self)
 {
     update_screen(self);
-    fit_in(self, FIT_MS);
+    fit_window(self);
 }
 
 /* The note above the screen comes or goes; a picture that was 1:1 stays so, the window gives way.
  */
 static void reveal_note(VireoConsoleWindow *self, gboolean reveal)
 {
-    GtkWidget *stack = GTK_WIDGET(self->stack);
-    int factor = gtk_widget_get_scale_factor(stack);
     if (gtk_info_bar_get_revealed(self->info) == reveal)
         return;
     gtk_info_bar_set_revealed(self->info, reveal);
-    if (self->console && !vireo_enhanced_is_on(self->enhanced) &&
-        gtk_widget_get_width(stack) * factor >= vireo_console_get_width(self->console) &&
-        gtk_widget_get_height(stack) * factor >= vireo_console_get_height(self->console))
-        fit_in(self, NOTE_MS);
+    if (!vireo_enhanced_is_on(self->enhanced))
+        vireo_fit_keep(&self->fit);
 }
 
 static void show_page(VireoConsoleWindow *self, const char *page)
@@ -165,7 +129,7 @@ static void show_page(VireoConsoleWindow *self, const char *page)
         return;
     gtk_stack_set_visible_child_name(self->stack, page);
     if (!strcmp(page, "screen"))
-        fit_in(self, FIT_MS);
+        fit_window(self);
 }
 
 /* It has the window's focus then, so that Enter is enough to type in it. */
@@ -313,8 +277,7 @@ static gboolean on_layout_settled(gpointer data)
 
 static void on_layout(VireoConsoleWindow *self)
 {
-    if (self->fit_due)
-        fit_in(self, FIT_MS);
+    vireo_fit_laid_out(&self->fit);
     if (!self->layout_id)
         self->layout_id = g_timeout_add(200, on_layout_settled, self);
 }
@@ -633,12 +596,23 @@ static void on_ended(VireoVm *vm, const char *reason, VireoConsoleWindow *self)
     reveal_note(self, FALSE);
 }
 
+/* A small display needs its lines for the machine; the menu explains, too. */
+static gboolean has_room(VireoConsoleWindow *self)
+{
+    GListModel *all = gdk_display_get_monitors(gtk_widget_get_display(GTK_WIDGET(self)));
+    g_autoptr(GdkMonitor) monitor = g_list_model_get_item(all, 0);
+    GdkRectangle r = {.height = G_MAXINT};
+    if (monitor)
+        gdk_monitor_get_geometry(monitor, &r);
+    return r.height >= NOTE_HEIGHT;
+}
+
 /* Said until the person closes it. */
 static void update_slow_note(VireoConsoleWindow *self)
 {
     VireoMachine1 *m = vireo_vm_get_machine(self->vm);
     gboolean slow = m && !g_strcmp0(vireo_machine1_get_backend(m), "soft");
-    if (slow && !g_settings_get_boolean(self->settings, "told-slow"))
+    if (slow && has_room(self) && !g_settings_get_boolean(self->settings, "told-slow"))
         reveal_note(self, TRUE);
 }
 
@@ -666,7 +640,7 @@ static void vireo_console_window_dispose(GObject *object)
         g_signal_handlers_disconnect_by_data(self->vm, self);
     if (self->settings)
         g_signal_handlers_disconnect_by_data(self->settings, self);
-    g_clear_handle_id(&self->fit_id, g_source_remove);
+    vireo_fit_clear(&self->fit);
     if (self->console)
         g_signal_handlers_disconnect_by_data(self->console, self);
     g_clear_object(&self->console);
@@ -738,6 +712,8 @@ static void vireo_console_window_init(VireoConsoleWindow *self)
     gtk_widget_init_template(GTK_WIDGET(self));
     vireo_tidy_names(GTK_WIDGET(self));
     vireo_focus_keep(GTK_WINDOW(self));
+    self->fit.window = GTK_WINDOW(self);
+    self->fit.place = GTK_WIDGET(self->stack);
     GtkEventController *motion = gtk_event_controller_motion_new();
     gtk_event_controller_set_propagation_phase(motion, GTK_PHASE_CAPTURE);
     g_signal_connect(motion, "motion", G_CALLBACK(on_motion), self);
