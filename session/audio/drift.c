@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include "session/audio/drift.h"
 
+#include <math.h>
 #include <string.h>
 
 /* 10 ms too much is played 0.3 % faster, gone in some seconds, inaudible; the integral learns what
- * the clocks differ by within half a minute. It learns from 2 ms at most: the way to the target at
- * the beginning is no difference of clocks. Nothing ever moves by more than 0.5 %. */
-static const double PROPORTION = 3e-4, LEARNING = 1.5e-5, TEACHES_MS = 2, MOST = 5e-3,
+ * the clocks differ by within half a minute. It learns from 2 ms at most, and nothing where it is
+ * far off: the way to the target is no difference of clocks. Nothing ever moves by more than 0.5 %.
+ */
+static const double PROPORTION = 3e-4, LEARNING = 1.5e-5, TEACHES_MS = 2, FAR_MS = 10, MOST = 5e-3,
                     SMOOTH_S = 1.5;
 
 void drift_init(struct drift *d, double target_ms)
@@ -36,7 +38,8 @@ void drift_update(struct drift *d, double waiting, double dt)
     double share = dt < SMOOTH_S ? dt / SMOOTH_S : 1;
     d->smooth += (waiting - d->smooth) * share;
     double off = d->smooth - d->target;
-    d->integral = clamp(d->integral + LEARNING * clamp(off, TEACHES_MS) * dt, MOST / 2);
+    double teaches = fabs(off) > FAR_MS ? 0 : clamp(off, TEACHES_MS);
+    d->integral = clamp(d->integral + LEARNING * teaches * dt, MOST / 2);
     d->ratio = 1 + clamp(PROPORTION * off + d->integral, MOST);
 }
 

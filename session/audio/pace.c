@@ -4,7 +4,7 @@
 #include <math.h>
 
 enum {
-    ASK_MS = 500,      /* from one look at the server's clock to the next */
+    ASK_MS = 100,      /* from one look at the server's clock to the next */
     WINDOW_MS = 1000,  /* of sound, from one look at what waits to the next */
     SLACK_MS = 20,     /* more than that too much is left out where that is not heard */
     BEGIN_MS = 60,     /* or at the beginning */
@@ -15,10 +15,9 @@ enum {
     CHUNK = 512,       /* frames resampled at once */
     TLENGTH_MS = 1000, /* never asked for: the sender's pace is what counts */
 };
-/* A look at the server's clock that says something quite different was held up, if the next ones do
- * not say so too. */
-enum { BASE_MOVES = 5, BASE_ODD = 3 };
-static const double BASE_SHARE = 0.25;
+/* The server's clock is the mean of the last looks at it: PipeWire's moves by whole cycles. One
+ * that says something quite different was held up, if the next ones do not say so too. */
+enum { BASE_MOVES = 8, BASE_ODD = 5, BASE_LOOKS = 20 };
 static const float QUIET = 0.002f;
 
 pa_buffer_attr pace_attr(const struct pace_params *p)
@@ -49,7 +48,7 @@ static void restart(struct pace *c)
     c->sink = 0;
     c->begun = c->written;
     c->most = c->seen = 0;
-    c->odd = 0;
+    c->odd = c->base_looks = 0;
 }
 
 static void set_store(struct pace *c, unsigned ms)
@@ -114,17 +113,16 @@ static void on_timing(pa_stream *s, int success, void *data)
     if (!t || !t->playing || pa_stream_get_latency(s, &latency, &negative) < 0 || negative)
         return;
     double base = c->written - (double)latency / 1000 - now_ms();
-    if (!c->has_base) {
+    if (c->has_base && fabs(base - c->base) > BASE_MOVES && ++c->odd < BASE_ODD)
+        return;
+    if (!c->has_base || c->odd >= BASE_ODD) { /* another device, or it stood still for a while */
         restart(c);
         c->base = base;
         c->has_base = true;
-    } else if (fabs(base - c->base) <= BASE_MOVES) {
-        c->base += (base - c->base) * BASE_SHARE;
-        c->odd = 0;
-    } else if (++c->odd >= BASE_ODD) {
-        c->base = base;
-        c->odd = 0;
     }
+    c->base_looks += c->base_looks < BASE_LOOKS;
+    c->base += (base - c->base) / c->base_looks;
+    c->odd = 0;
     c->sink = (double)t->sink_usec / 1000;
 }
 
@@ -146,8 +144,8 @@ static void observe(struct pace *c, size_t frames)
     c->seen += (double)frames * 1000 / c->p.rate;
     if (!c->has_base || c->seen < WINDOW_MS)
         return;
-    /* Kept from now on, unless a burst after a pause has made it too much. */
-    double rest = c->sink + c->store + BEGIN_MS;
+    /* Kept from now on, unless a burst or a server that stood still has made it too much. */
+    double rest = c->sink + c->store + SLACK_MS;
     if (c->at_rest)
         drift_update(&c->drift, c->most, c->seen / 1000);
     else

@@ -31,8 +31,8 @@ struct pace {
     /* The server's clock, all in ms: what it has played is now + base. */
     double written, base, sink;
     bool has_base;
-    unsigned odd;      /* looks at it in a row that say something else */
-    double begun;      /* of what is written: when it began or ran dry */
+    unsigned base_looks, odd; /* it is the mean of so many; so many in a row say something else */
+    double begun;             /* of what is written: when it began or ran dry */
     double most, seen; /* ms to the ear in this second, when pieces came; how much of it is over */
     bool at_rest, beginning;
     unsigned skips; /* pieces left out */
