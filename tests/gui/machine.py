@@ -74,6 +74,18 @@ def settled(vm, seconds=120):
     ui.wait(still, "the guest's screen to be painted", seconds)
 
 
+def painted(vm, seconds=600):
+    """Waits for a desktop that covers the most of the screen: until then it is black."""
+    path = vireo.DIR + "/new.png"
+
+    def light():
+        ui.xdo("sleep", 3)
+        vireo.ctl("screenshot", vm, path)
+        return float(subprocess.run(["convert", path, "-colorspace", "gray", "-threshold", "2%", "-format", "%[fx:mean]",
+                                     "info:"], check=True, capture_output=True, text=True).stdout)
+    ui.wait(lambda: light() > 0.5, "the desktop on the screen", seconds)
+
+
 def full_screen(name, serial, vm=None):
     """There and back, and keys arrive there. With vm: its screen follows."""
     wid = ui.focus(f"^{name}$")

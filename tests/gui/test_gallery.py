@@ -107,6 +107,7 @@ def terminal_on_desktop(serial, vm):
             break
     else:
         sys.exit("the terminal takes no keys")
+    machine.painted(vm)
     machine.settled(vm, 600)
     vireo.shot("desktop")
     # xterm's mouse reports: a click is six bytes for the press and six for the release. What comes of further clicks
