@@ -17,7 +17,7 @@
 #define IN_PATH "/org/qemu/Display1/AudioInListener"
 
 enum {
-    STORE_MS = 40,    /* in the server, when sound begins; 10 ms more are in the guest */
+    STORE_MS = 45,    /* in the server, when sound begins; 10 ms more are in the guest */
     BLOCK_MS = 15,    /* what the server's device takes at once */
     AGAIN_MS = 1000,  /* looking for the server */
     IDLE_S = 2,       /* of silence, and the server may sleep */
