@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#include "core/base/bytes.h"
 #include "core/hv/soft/block.h"
 #include "core/hv/soft/jit.h"
 #include "core/hv/soft/ops.h"
@@ -9,6 +10,7 @@
 #include "core/hv/soft/soft.h"
 
 enum { HASH_BITS = 16, PAGE_HASH_BITS = 12, EMPTIED = 64, EMPTY_WRITES = 16 };
+enum { FRESH_BYTES = 8 << 20, KEPT_BYTES = 20 << 20 }; /* see soft_share */
 
 /* A page whose code was overwritten, and how often it has been written to since; 0: it has code. */
 struct emptied {
@@ -16,13 +18,23 @@ struct emptied {
     unsigned writes;
 };
 
+/* Decoded blocks, one behind the other. */
+struct arena {
+    uint8_t *at;
+    size_t size, used, most; /* most: that was used, up to the last time it was emptied */
+};
+
+/*
+ * Every block is decoded into `fresh`, which is emptied by itself: much code runs a few times and
+ * never again. What becomes hot is decoded once more into `kept`, where its instructions stay as
+ * long as its translation, which may go on in them.
+ */
 struct soft_cache {
     struct block *hash[1 << HASH_BITS];
     struct block *page[1 << PAGE_HASH_BITS];
     struct soft_jump jump[SOFT_JUMP_SIZE];
     struct emptied emptied[EMPTIED];
-    uint8_t *arena;
-    size_t size, used, most; /* most: that was used, up to the last time it was emptied */
+    struct arena fresh, kept;
     uint64_t flushes;
     uint64_t generation; /* of jump slots and fetch entries */
     /* An instruction that crosses into another page, or lies where no memory is: decoded each time.
@@ -30,16 +42,58 @@ struct soft_cache {
     alignas(struct block) uint8_t once[sizeof(struct block) + 2 * sizeof(struct insn)];
 };
 
+static bool arena_init(struct arena *a, size_t size)
+{
+    a->size = size;
+    a->at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                 -1, 0);
+    if (a->at == MAP_FAILED)
+        a->at = NULL;
+    return a->at != NULL;
+}
+
+static size_t block_size(unsigned insns)
+{
+    return sizeof(struct block) + (insns + 1) * sizeof(struct insn);
+}
+
+static bool arena_has_room(const struct arena *a)
+{
+    return a->used + block_size(BLOCK_MAX_INSNS) <= a->size;
+}
+
+static void arena_take(struct arena *a, size_t bytes)
+{
+    __atomic_store_n(&a->used, a->used + bytes, __ATOMIC_RELAXED);
+}
+
+static void arena_empty(struct arena *a)
+{
+    if (a->used > a->most)
+        __atomic_store_n(&a->most, a->used, __ATOMIC_RELAXED);
+    __atomic_store_n(&a->used, 0, __ATOMIC_RELAXED);
+}
+
+static size_t arena_memory(const struct arena *a)
+{
+    size_t used = __atomic_load_n(&a->used, __ATOMIC_RELAXED);
+    size_t most = __atomic_load_n(&a->most, __ATOMIC_RELAXED);
+    return used > most ? used : most;
+}
+
+static bool is_fresh(const struct soft_cache *c, const struct block *b)
+{
+    return (uintptr_t)b - (uintptr_t)c->fresh.at < c->fresh.size;
+}
+
 struct soft_cache *soft_cache_new(unsigned vp_count)
 {
     struct soft_cache *c = calloc(1, sizeof *c);
     if (!c)
         return NULL;
-    c->size = vp_count <= 1 ? 28u << 20 : vp_count <= 4 ? (28u << 20) / vp_count : 4u << 20;
-    c->arena = mmap(NULL, c->size, PROT_READ | PROT_WRITE,
-                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (c->arena == MAP_FAILED) {
-        free(c);
+    if (!arena_init(&c->fresh, soft_share(FRESH_BYTES, vp_count)) ||
+        !arena_init(&c->kept, soft_share(KEPT_BYTES, vp_count))) {
+        soft_cache_free(c);
         return NULL;
     }
     return c;
@@ -49,15 +103,16 @@ void soft_cache_free(struct soft_cache *c)
 {
     if (!c)
         return;
-    munmap(c->arena, c->size);
+    if (c->fresh.at)
+        munmap(c->fresh.at, c->fresh.size);
+    if (c->kept.at)
+        munmap(c->kept.at, c->kept.size);
     free(c);
 }
 
 uint64_t soft_cache_memory(const struct soft_cache *c)
 {
-    size_t used = __atomic_load_n(&c->used, __ATOMIC_RELAXED);
-    size_t most = __atomic_load_n(&c->most, __ATOMIC_RELAXED);
-    return sizeof *c + (used > most ? used : most);
+    return sizeof *c + arena_memory(&c->fresh) + arena_memory(&c->kept);
 }
 
 uint64_t soft_cache_flushes(const struct soft_cache *c)
@@ -180,24 +235,53 @@ void soft_block_drop(struct soft_vp *vp, uint64_t gpa, uint64_t len)
     }
 }
 
-void soft_block_drop_all(struct soft_vp *vp)
+static void clear_code_bits(struct soft_vp *vp, const struct arena *a)
 {
-    struct soft_cache *c = vp->cache;
-    for (size_t at = 0; at < c->used;) {
-        struct block *b = (struct block *)(void *)(c->arena + at);
+    for (size_t at = 0; at < a->used;) {
+        const struct block *b = (const struct block *)(const void *)(a->at + at);
         clear_code_bit(vp, b->phys & ~0xfffull);
         at += (size_t)b->size16 * 16;
     }
+}
+
+void soft_block_drop_all(struct soft_vp *vp)
+{
+    struct soft_cache *c = vp->cache;
+    clear_code_bits(vp, &c->fresh);
+    clear_code_bits(vp, &c->kept);
     soft_jit_drop_all(vp);
-    if (c->used > c->most)
-        __atomic_store_n(&c->most, c->used, __ATOMIC_RELAXED);
+    arena_empty(&c->fresh);
+    arena_empty(&c->kept);
     __atomic_store_n(&c->flushes, c->flushes + 1, __ATOMIC_RELAXED);
-    __atomic_store_n(&c->used, 0, __ATOMIC_RELAXED);
     memset(c->hash, 0, sizeof c->hash);
     memset(c->page, 0, sizeof c->page);
     vp->cur = NULL;
     memset(c->jump, 0, sizeof c->jump);
     soft_jump_flush(vp, 3);
+}
+
+/* Forgets the blocks that are not kept. Their pages stay marked as having code, which is no more
+ * than a write that is looked at in vain. */
+static void drop_fresh(struct soft_vp *vp)
+{
+    struct soft_cache *c = vp->cache;
+    for (size_t n = 0; n < ARRAY_LEN(c->hash); n++)
+        for (struct block **p = &c->hash[n]; *p;)
+            if (is_fresh(c, *p))
+                *p = (*p)->hash_next;
+            else
+                p = &(*p)->hash_next;
+    for (size_t n = 0; n < ARRAY_LEN(c->page); n++)
+        for (struct block **p = &c->page[n]; *p;)
+            if (is_fresh(c, *p))
+                *p = (*p)->page_next;
+            else
+                p = &(*p)->page_next;
+    for (size_t n = 0; n < ARRAY_LEN(c->jump); n++)
+        if (c->jump[n].b && is_fresh(c, c->jump[n].b))
+            c->jump[n] = (struct soft_jump){0};
+    vp->cur = NULL;
+    arena_empty(&c->fresh);
 }
 
 static void mark_code(struct soft_vp *vp, uint64_t page)
@@ -266,16 +350,12 @@ static struct block *decode_once(struct soft_vp *vp, uint64_t lin, unsigned mode
 /* A block being decoded: the last instruction's end and all that was read, from its first byte on.
  */
 struct decoding {
+    struct arena *arena;
     struct block *b;
     const uint8_t *page;
     int in_page, off, low, high;
     bool ended; /* by a branch or the like */
 };
-
-static size_t block_size(unsigned insns)
-{
-    return sizeof(struct block) + (insns + 1) * sizeof(struct insn);
-}
 
 /* One more instruction; false: it does not end in this page. */
 static bool decode_one(struct decoding *d, unsigned mode)
@@ -309,27 +389,25 @@ static struct block *finish_block(struct soft_vp *vp, struct decoding *d, uint64
     b->before = (uint16_t)-d->low;
     b->bytes = (uint16_t)d->high;
     b->size16 = (uint16_t)((block_size(b->n) + 15) / 16);
-    struct soft_cache *c = vp->cache;
-    __atomic_store_n(&c->used, c->used + (size_t)b->size16 * 16, __ATOMIC_RELAXED);
+    arena_take(d->arena, (size_t)b->size16 * 16);
     return b;
 }
 
-static struct decoding begin_block(struct soft_vp *vp, const uint8_t *page, uint64_t phys)
+static struct decoding begin_block(struct arena *a, const uint8_t *page, uint64_t phys)
 {
-    struct soft_cache *c = vp->cache;
-    struct block *b = (struct block *)(void *)(c->arena + c->used);
+    struct block *b = (struct block *)(void *)(a->at + a->used);
     *b = (struct block){.n = 0};
-    return (struct decoding){.b = b, .page = page, .in_page = phys & 0xfff};
+    return (struct decoding){.arena = a, .b = b, .page = page, .in_page = phys & 0xfff};
 }
 
-/* Decodes into the arena; NULL if the first instruction does not end in this page. */
+/* NULL if the first instruction does not end in this page. */
 static struct block *decode_block(struct soft_vp *vp, const uint8_t *page, uint64_t phys,
                                   unsigned mode)
 {
     struct soft_cache *c = vp->cache;
-    if (c->used + block_size(BLOCK_MAX_INSNS) > c->size)
-        soft_block_drop_all(vp);
-    struct decoding d = begin_block(vp, page, phys);
+    if (!arena_has_room(&c->fresh))
+        drop_fresh(vp);
+    struct decoding d = begin_block(&c->fresh, page, phys);
     unsigned limit = mode & SOFT_MODE_SINGLE ? 1 : BLOCK_MAX_INSNS;
     mark_code(vp, phys & ~0xfffull); /* before reading: later writes are seen */
     while (!d.ended && d.b->n < limit && decode_one(&d, mode))
@@ -445,30 +523,36 @@ static void replace(struct soft_vp *vp, struct block *old, struct block *b)
     enlist(vp->cache, b);
 }
 
-struct block *soft_block_longer(struct soft_vp *vp, struct block *b, bool all)
+struct block *soft_block_keep(struct soft_vp *vp, struct block *b, bool all)
 {
     struct soft_cache *c = vp->cache;
     unsigned size = b->mode & SOFT_MODE_SIZE;
     bool flat = size == SOFT_MODE64 || (size == SOFT_MODE32 && (b->mode & SOFT_MODE_FLAT));
     const struct soft_region *r = soft_region_at(vp->soft, b->phys);
-    if (b->longer || !flat || (b->mode & SOFT_MODE_SINGLE) || !r ||
-        c->used + block_size(BLOCK_MAX_INSNS) > c->size)
+    if (b->kept)
         return b;
-    b->longer = true;
+    if (!flat || (b->mode & SOFT_MODE_SINGLE) || !r) {
+        b->code = (void *)(uintptr_t)SOFT_JIT_NEVER;
+        return NULL;
+    }
+    if (!arena_has_room(&c->kept)) {
+        vp->jit_full = true;
+        return NULL;
+    }
     uint64_t phys = b->phys;
-    struct decoding d = begin_block(vp, r->host + ((phys & ~0xfffull) - r->gpa), phys);
+    struct decoding d = begin_block(&c->kept, r->host + ((phys & ~0xfffull) - r->gpa), phys);
     while (d.b->n < BLOCK_MAX_INSNS && decode_one(&d, b->mode))
         if (d.ended && !go_beyond(vp, &d, phys, b->mode, all))
             break;
-    if (d.b->n <= b->n)
-        return b;
-    struct block *longer = finish_block(vp, &d, phys, b->mode);
-    longer->longer = true;
-    longer->runs = b->runs;
-    longer->own_windows = b->own_windows;
-    count_rest(longer);
-    replace(vp, b, longer);
-    return longer;
+    if (!d.b->n) /* overwritten meanwhile */
+        return NULL;
+    struct block *kept = finish_block(vp, &d, phys, b->mode);
+    kept->kept = true;
+    kept->runs = b->runs;
+    kept->own_windows = b->own_windows;
+    count_rest(kept);
+    replace(vp, b, kept);
+    return kept;
 }
 
 struct block *soft_block(struct soft_vp *vp)

@@ -20,7 +20,7 @@ struct block {
     uint16_t mode, n;       /* n without the closing pseudo instruction */
     uint16_t before, bytes; /* all lie in [phys - before, phys + bytes) */
     uint16_t size16;        /* of the whole, in 16-byte units */
-    bool longer;            /* soft_block_longer has been here */
+    bool kept;              /* made by soft_block_keep */
     bool own_windows;       /* code of CPL 3: accesses of the stack do not share theirs */
     struct insn insn[];
 };
@@ -77,11 +77,11 @@ static inline void soft_chain(struct soft_vp *vp)
 insn_fn soft_op_end; /* closes a block that ends without a branch */
 
 /*
- * What is to be translated instead of b: a block that begins there and goes on beyond jumps, direct
- * ones and conditional ones that were not taken most times (`all`: any), as long as they lead to
- * the same page. b itself if there is no such.
+ * What is to be translated instead of b, which it replaces: a block that begins there and goes on
+ * beyond jumps, direct ones and conditional ones that were not taken most times (`all`: any), as
+ * long as they lead to the same page. NULL: not to be translated, or not now (vp->jit_full).
  */
-struct block *soft_block_longer(struct soft_vp *vp, struct block *b, bool all);
+struct block *soft_block_keep(struct soft_vp *vp, struct block *b, bool all);
 
 /* decode.c: fills `out` for the instruction at `bytes`; `left` bytes are there (up to 15 are looked
  * at). */

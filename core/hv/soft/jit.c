@@ -203,6 +203,30 @@ static void leave_to(struct soft_jit *j)
     e_jmp_to(e, j->exit);
 }
 
+/* To the run loop at J_ADDR in the block's page. */
+static void make_leave(struct soft_jit *j)
+{
+    struct emit *e = &j->e;
+    j->leave = e->at;
+    e_alu_rm(e, 1, E_ADD, J_ADDR, e_mem(J_VP, VP(block_rip)));
+    leave_to(j);
+}
+
+/* To the run loop by a direct jump, whose jit_link is at J_TMP in the buffer. */
+static void make_leave_linked(struct soft_jit *j)
+{
+    struct emit *e = &j->e;
+    j->leave_linked = e->at;
+    e_store(e, J_VP, VP(jit_link), J_TMP);
+    e_op_rip(e, 1, 0x8d, J_ADDR, 0); /* lea: where the buffer begins */
+    e_alu_rm(e, 1, E_ADD, J_TMP, e_reg(J_ADDR));
+    e_load(e, J_ADDR, J_TMP, (int32_t)offsetof(struct jit_link, phys));
+    e_alu_imm(e, 0, E_AND, e_reg(J_ADDR), 4095);
+    e_alu_rm(e, 1, E_ADD, J_ADDR, e_mem(J_VP, VP(block_rip)));
+    e_store(e, J_VP, VP(rip), J_ADDR);
+    e_jmp_to(e, j->exit);
+}
+
 /* What look-ups find where there is no translated code: J_ADDR = where the guest goes. */
 static void make_cold(struct soft_jit *j)
 {
@@ -467,6 +491,8 @@ static void make_thunks(struct soft_jit *j)
     make_enter(j);
     make_exit(j);
     make_bail(j);
+    make_leave(j);
+    make_leave_linked(j);
     make_cold(j);
     make_indirect(j);
     make_far_miss(j);

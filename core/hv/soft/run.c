@@ -137,18 +137,26 @@ static void code_breakpoints(struct soft_vp *vp)
     soft_raise(vp, NULL, EXC_DB);
 }
 
+/* What is run instead of b from now on. */
+static struct block *translate(struct soft_vp *vp, struct block *b)
+{
+    struct soft_jump *j = soft_jump_slot(vp, vp->rip);
+    bool known = j->b == b;
+    struct block *kept = soft_block_keep(vp, b, vp->jit_beyond);
+    if (!kept)
+        return b;
+    soft_jit_translate(vp, kept);
+    if (known) {
+        j->b = kept;
+        j->code = soft_jit_ready(kept) ? kept->code : vp->jit_cold;
+    }
+    return kept;
+}
+
 static void enter(struct soft_vp *vp, struct block *b)
 {
-    if (soft_jit_wanted(vp, b)) {
-        struct soft_jump *j = soft_jump_slot(vp, vp->rip);
-        bool known = j->b == b;
-        b = soft_block_longer(vp, b, vp->jit_beyond);
-        soft_jit_translate(vp, b);
-        if (known) {
-            j->b = b;
-            j->code = soft_jit_ready(b) ? b->code : vp->jit_cold;
-        }
-    }
+    if (soft_jit_wanted(vp, b))
+        b = translate(vp, b);
     vp->block_rip = vp->rip;
     if (soft_jit_ready(b)) {
         soft_jit_link(vp, b);

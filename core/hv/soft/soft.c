@@ -7,7 +7,7 @@
 #include "core/hv/soft/check.h"
 #include "core/hv/soft/jit.h"
 
-enum { JIT_AFTER = 16, JIT_BYTES = 20 << 20 };
+enum { JIT_AFTER = 24, JIT_BYTES = 28 << 20 };
 
 static void vp_free(struct soft_vp *vp)
 {
@@ -44,12 +44,8 @@ static void start_translator(struct soft_vp *vp, unsigned vp_count)
                                  .count = after && strstr(after, "count")};
     o.exact |= after && strstr(after, "check=");
     vp->jit_beyond = after && strstr(after, "beyond");
-    uint32_t bytes = vp_count <= 1   ? JIT_BYTES
-                     : vp_count <= 2 ? JIT_BYTES / 2
-                     : vp_count <= 4 ? JIT_BYTES / 4
-                                     : JIT_BYTES / 5;
     if (vp->jit_after)
-        vp->jit = soft_jit_new(vp, bytes, &o);
+        vp->jit = soft_jit_new(vp, soft_share(JIT_BYTES, vp_count), &o);
     const char *check = after ? strstr(after, "check=") : NULL;
     if (check && vp->jit && vp_count == 1)
         start_check(vp, check + strlen("check="));

@@ -127,6 +127,12 @@ uint64_t soft_io_read(struct soft_vp *vp, enum hv_io_space space, uint64_t addr,
 void soft_io_write(struct soft_vp *vp, enum hv_io_space space, uint64_t addr, unsigned size,
                    uint64_t value);
 
+/* One processor's part of a cache, as many as there are; of many, more than its part. */
+static inline uint32_t soft_share(uint32_t bytes, unsigned vp_count)
+{
+    return (bytes / (!vp_count ? 1 : vp_count < 6 ? vp_count : 6)) & ~4095u;
+}
+
 /* block.c */
 struct soft_cache *soft_cache_new(unsigned vp_count);
 void soft_cache_free(struct soft_cache *c);

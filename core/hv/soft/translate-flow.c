@@ -125,12 +125,8 @@ static void link_stub(struct tr *t, const struct way_out *w)
     uint32_t at = e->at;
     e_bytes(e, &link, sizeof link);
     e_patch(e, w->rel_at, e->at);
-    e_load(e, J_ADDR, J_VP, VP(block_rip));
-    e_lea(e, J_ADDR, e_mem(J_ADDR, (int32_t)w->off));
-    e_store(e, J_VP, VP(rip), J_ADDR);
-    e_op_rm(e, 1, 0, 0xc7, 0, e_mem(J_VP, VP(jit_link)));
-    e32(e, at);
-    e_jmp_to(e, t->j->exit);
+    e_mov_imm32(e, J_TMP, at);
+    e_jmp_to(e, t->j->leave_linked);
 }
 
 static void way_out(struct tr *t, struct way_out *w)

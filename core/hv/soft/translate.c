@@ -583,12 +583,8 @@ static void head(struct tr *t)
     while ((e->at & 15) && !e->full)
         e8(e, 0xcc);
     uint32_t out = e->at; /* the way out for attention, and for a dead block */
-    e_load(e, J_ADDR, J_VP, VP(block_rip));
-    e_lea(e, J_ADDR, e_mem(J_ADDR, (int32_t)t->page_off));
-    e_store(e, J_VP, VP(rip), J_ADDR);
-    e_op_rm(e, 1, 0, 0xc7, 0, e_mem(J_VP, VP(jit_link)));
-    e32(e, 0);
-    e_jmp_to(e, t->j->exit);
+    e_mov_imm32(e, J_ADDR, t->page_off);
+    e_jmp_to(e, t->j->leave);
     while ((e->at & 15) != 12 && !e->full)
         e8(e, 0xcc);
     e32(e, out);
