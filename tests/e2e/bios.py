@@ -75,10 +75,33 @@ def firmware():
     return sum((['--file', f'{f}={f}'] for f in files), [])
 
 
+def goes_on_elsewhere(a, case):
+    """QEMU's TCG takes a restored 32-bit task state segment, which is busy, for an invalid one and aborts."""
+    return not (a.nested and case == 'i386')
+
+
+def disk_is_large(disk):
+    return os.path.getsize(disk) >= 1 << 30
+
+
+def run_from_device(a, inner, disk):
+    """What is too large for L1's memory is a disk of L1."""
+    with tempfile.NamedTemporaryFile('w', suffix='.sh') as setup:
+        setup.write('until [ -b /dev/vda ]; do sleep 0.2; done\nchmod 666 /dev/vda\n')
+        setup.flush()
+        cmd = [a.nested, '--guests', a.guests, '--binary', a.vireoctl, '--binary', a.worker, '--timeout', str(a.timeout),
+               '--modules', 'virtio_pci virtio_blk', '--setup', setup.name, '--qemu', f'-drive file={disk},if=virtio,format=raw',
+               *firmware(), 'export VIREO_WORKER=/bin/vireo-vm HOME=/tmp XDG_RUNTIME_DIR=/tmp; until [ -w /dev/vda ]; do sleep 0.2; done;',
+               inner.replace('/disk.img', '/dev/vda')]
+        return subprocess.run(cmd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              timeout=a.timeout + 60).stdout.decode(errors='replace')
+
+
 def run(a, case, disk, iso):
     _, _, _, _, _, dvd, restore = CASES[case]
     own = [a.vireoctl, 'run', '--machine', 'bios', '--accel', 'kvm' if a.nested else 'soft', '--memory', '256M']
-    own += ['--restore-when', f'"{MIDDLE}"' if a.nested else MIDDLE]
+    if goes_on_elsewhere(a, case):
+        own += ['--restore-when', f'"{MIDDLE}"' if a.nested else MIDDLE]
     own += ['--self-restore', str(restore)] if restore else []
     if not a.nested:
         env = dict(os.environ, VIREO_WORKER=a.worker)
@@ -86,6 +109,8 @@ def run(a, case, disk, iso):
         return subprocess.run(cmd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                               env=env, timeout=a.timeout).stdout.decode(errors='replace')
     inner = ' '.join(['/bin/vireoctl'] + own[1:] + ['--disk', '/disk.img'])
+    if disk_is_large(disk):
+        return run_from_device(a, inner, disk)
     cmd = [a.nested, '--guests', a.guests, '--binary', a.vireoctl, '--binary', a.worker, '--timeout', str(a.timeout),
            '--file', f'{disk}=/tmp-disk.img', *firmware(),
            'cp /tmp-disk.img /tmp/disk.img; export VIREO_WORKER=/bin/vireo-vm HOME=/tmp XDG_RUNTIME_DIR=/tmp;',
@@ -94,9 +119,10 @@ def run(a, case, disk, iso):
                           timeout=a.timeout + 60).stdout.decode(errors='replace')
 
 
-def check(case, text):
+def check(a, case, text):
     kernel, _, _, own, _, dvd, _ = CASES[case]
-    wants = ['GRUB-CONFIG', ELSEWHERE, 'GUEST-MOUNTED', f'GUEST-DISK sda {"ata" if own else "vmbus"}', 'GUEST-DONE', 'VIREO-SCRIPT 0']
+    wants = [ELSEWHERE] if goes_on_elsewhere(a, case) else []
+    wants += ['GRUB-CONFIG', 'GUEST-MOUNTED', f'GUEST-DISK sda {"ata" if own else "vmbus"}', 'GUEST-DONE', 'VIREO-SCRIPT 0']
     wants += ['GUEST-DVD'] if dvd else []
     missing = [w for w in wants if w not in text]
     if 'GUEST-BAD' in text:
@@ -149,7 +175,8 @@ def debian_i386(a):
         subprocess.run(['cp', '--sparse=always', f'{a.guests}/i386/disk.img', disk], check=True)
         for n, image, where in (1, disk, 'vmbus'), (2, vhd, 'vmbus'), (3, vhd, 'ata'):
             if n == 2:
-                subprocess.run(['qemu-img', 'convert', '-f', 'raw', '-O', 'vpc', disk, vhd], check=True)
+                kind = ['-o', 'subformat=fixed'] if a.nested else []  # a disk of L1 does not grow
+                subprocess.run(['qemu-img', 'convert', '-f', 'raw', '-O', 'vpc', *kind, disk, vhd], check=True)
             text = run(a, 'i386', image, None)
             boots = 'I386-GRUB', fr'I386-BOOT i686 i386 \S+ {where} {n}'
             missing = [w for w in boots if not re.search(w, text)]
@@ -185,7 +212,7 @@ def main():
             continue
         with tempfile.TemporaryDirectory() as tmp:
             text = run(a, case, make(a, case, tmp), iso)
-        missing = check(case, text)
+        missing = check(a, case, text)
         print(f'{case}: {"missing " + ", ".join(missing) if missing else "ok"}')
         if missing:
             print(text[-6000:])

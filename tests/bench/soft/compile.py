@@ -10,10 +10,12 @@ processors, how often the code was thrown away, the worker's own memory beside t
 was the same as the first time. Asserts nothing but that.
 """
 import argparse
+import atexit
 import glob
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -97,6 +99,7 @@ def main():
                               f"{o.guests}/kernels/cloud/vmlinuz", "--initrd", f"{top}/initrd", "--append",
                               "console=ttyS0 quiet panic=-1 do=script", "--no-reboot", "--name", name],
                              stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+        atexit.register(m.terminate)
         print(f"{count} files; 2 levels each")
         print(f"{'minute':>7} {'compiled':>9} {'code and tables, MiB':>21} {'thrown away':>12} {'worker, MiB':>12}")
         begun = time.monotonic()
@@ -118,4 +121,5 @@ def main():
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     sys.exit(main())
