@@ -110,6 +110,7 @@ def terminal_on_desktop(serial, vm):
     machine.painted(vm)
     machine.settled(vm, 600)
     vireo.shot("desktop")
+    machine.click_screen(NAME)  # the desktop that came has taken the keyboard
     # xterm's mouse reports: a click is six bytes for the press and six for the release. What comes of further clicks
     # is read too, or the shell would have it as text.
     machine.line("printf '\\e[?1000h'; echo mouse-$((1+1)) >/dev/ttyS0; read -rsn12 k; printf '\\e[?1000l'; "
