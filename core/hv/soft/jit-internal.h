@@ -55,7 +55,8 @@ struct soft_jit {
     struct emit e;
     uint32_t first; /* end of the thunks: where blocks begin */
     /* offsets of the thunks */
-    uint32_t enter, exit, bail, leave, leave_linked, cold, indirect, far_miss, call, load_vec, load_all, save_fpu;
+    uint32_t enter, exit, bail, leave, leave_linked, cold, indirect, far_miss, call, load_vec,
+        load_all, save_fpu;
     bool exact, translate_x87, count; /* see struct tr and struct soft_jit_options */
     FILE *map;                        /* perf's, or NULL */
     uint64_t most;                    /* bytes in use at once; read by any thread */
