@@ -5,6 +5,7 @@
 #include <glib/gi18n.h>
 
 #include "app/checkpoints.h"
+#include "app/ui/menus.h"
 #include "app/ui/transfer.h"
 #include "app/ui/vm-actions.h"
 
@@ -21,7 +22,7 @@ struct _VireoCheckpointPane {
     GtkWidget *box;
     GtkStack *stack;
     GtkListBox *list;
-    GtkWidget *rename_entry, *rename_popover;
+    GtkWidget *rename_entry, *rename_popover, *more_button;
     GSimpleActionGroup *actions;
     VireoVm *vm;
     GVariant *known; /* what the list was made from */
@@ -338,6 +339,7 @@ static void vireo_checkpoint_pane_class_init(VireoCheckpointPaneClass *klass)
     gtk_widget_class_bind_template_child(widget, VireoCheckpointPane, list);
     gtk_widget_class_bind_template_child(widget, VireoCheckpointPane, rename_entry);
     gtk_widget_class_bind_template_child(widget, VireoCheckpointPane, rename_popover);
+    gtk_widget_class_bind_template_child(widget, VireoCheckpointPane, more_button);
 }
 
 static void vireo_checkpoint_pane_init(VireoCheckpointPane *self)
@@ -347,6 +349,7 @@ static void vireo_checkpoint_pane_init(VireoCheckpointPane *self)
     g_action_map_add_action_entries(G_ACTION_MAP(self->actions), entries, G_N_ELEMENTS(entries),
                                     self);
     gtk_widget_init_template(GTK_WIDGET(self));
+    vireo_menus_attach(self->more_button, "checkpoint");
     gtk_widget_insert_action_group(GTK_WIDGET(self), "checkpoint", G_ACTION_GROUP(self->actions));
     g_signal_connect(self->rename_entry, "activate", G_CALLBACK(on_renamed), self);
     g_signal_connect_swapped(self->list, "row-selected", G_CALLBACK(update_actions), self);

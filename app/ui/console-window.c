@@ -12,6 +12,7 @@
 #include "app/ui/fit.h"
 #include "app/ui/focus.h"
 #include "app/ui/keymap.h"
+#include "app/ui/menus.h"
 #include "app/ui/names.h"
 #include "app/ui/screen.h"
 #include "app/ui/share.h"
@@ -25,7 +26,8 @@ struct _VireoConsoleWindow {
     AdwApplicationWindow parent;
     VireoVm *vm;
     GSettings *settings;
-    GtkWidget *header;
+    GtkWidget *header, *menu_button;
+    GtkWidget *toolbar_keys, *short_toolbar_keys, *leave_keys;
     AdwWindowTitle *title;
     GtkRevealer *toolbar;
     GtkInfoBar *info;
@@ -668,6 +670,10 @@ static void vireo_console_window_class_init(VireoConsoleWindowClass *klass)
     g_type_ensure(VIREO_TYPE_CHECKPOINT_PANE);
     gtk_widget_class_set_template_from_resource(widget, "/org/vireo/Vireo/ui/console-window.ui");
     BIND(header);
+    BIND(menu_button);
+    BIND(toolbar_keys);
+    BIND(short_toolbar_keys);
+    BIND(leave_keys);
     BIND(title);
     BIND(toolbar);
     BIND(info);
@@ -710,6 +716,10 @@ static void vireo_console_window_class_init(VireoConsoleWindowClass *klass)
 static void vireo_console_window_init(VireoConsoleWindow *self)
 {
     gtk_widget_init_template(GTK_WIDGET(self));
+    vireo_menus_attach(self->menu_button, "console");
+    vireo_menus_attach(self->toolbar_keys, "keys");
+    vireo_menus_attach(self->short_toolbar_keys, "keys");
+    vireo_menus_attach(self->leave_keys, "keys");
     vireo_tidy_names(GTK_WIDGET(self));
     vireo_focus_keep(GTK_WINDOW(self));
     self->fit.window = GTK_WINDOW(self);

@@ -5,6 +5,7 @@
 
 #include "app/application.h"
 #include "app/ui/focus.h"
+#include "app/ui/menus.h"
 #include "app/ui/names.h"
 #include "app/ui/vm-actions.h"
 #include "app/ui/vm-row.h"
@@ -18,7 +19,7 @@ struct _VireoLibraryWindow {
     GtkListBox *list;
     GtkSearchBar *search_bar;
     GtkSearchEntry *search_entry;
-    GtkWidget *search_button;
+    GtkWidget *search_button, *menu_button;
     AdwToastOverlay *toasts;
     GtkFilter *filter;
     GListModel *shown;
@@ -121,6 +122,7 @@ static void vireo_library_window_class_init(VireoLibraryWindowClass *klass)
     gtk_widget_class_bind_template_child(widget, VireoLibraryWindow, search_bar);
     gtk_widget_class_bind_template_child(widget, VireoLibraryWindow, search_entry);
     gtk_widget_class_bind_template_child(widget, VireoLibraryWindow, search_button);
+    gtk_widget_class_bind_template_child(widget, VireoLibraryWindow, menu_button);
     gtk_widget_class_bind_template_child(widget, VireoLibraryWindow, toasts);
     gtk_widget_class_install_action(widget, "win.find", NULL, find);
 }
@@ -128,6 +130,7 @@ static void vireo_library_window_class_init(VireoLibraryWindowClass *klass)
 static void vireo_library_window_init(VireoLibraryWindow *self)
 {
     gtk_widget_init_template(GTK_WIDGET(self));
+    vireo_menus_attach(self->menu_button, "library");
     vireo_tidy_names(GTK_WIDGET(self));
     vireo_focus_keep(GTK_WINDOW(self));
     gtk_search_bar_connect_entry(self->search_bar, GTK_EDITABLE(self->search_entry));

@@ -3,6 +3,7 @@
 
 #include <glib/gi18n.h>
 
+#include "app/ui/menus.h"
 #include "app/ui/vm-actions.h"
 
 struct _VireoVmRow {
@@ -76,13 +77,11 @@ VireoVm *vireo_vm_row_get_vm(VireoVmRow *self)
     return self->vm;
 }
 
-/* A menu costs more than the whole row beside it: made when it is first opened. */
+/* A menu's widgets cost more than the whole row beside it: made when it is first opened. */
 static void on_menu(GtkMenuButton *button, gpointer data)
 {
-    if (gtk_menu_button_get_menu_model(button))
-        return;
-    g_autoptr(GtkBuilder) b = gtk_builder_new_from_resource("/org/vireo/Vireo/ui/vm-menu.ui");
-    gtk_menu_button_set_menu_model(button, G_MENU_MODEL(gtk_builder_get_object(b, "menu")));
+    if (!gtk_menu_button_get_menu_model(button))
+        vireo_menus_attach(button, "vm");
 }
 
 static void vireo_vm_row_dispose(GObject *object)
